@@ -1,0 +1,1 @@
+"""Captioned pictures to train and measure on."""

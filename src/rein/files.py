@@ -1,0 +1,80 @@
+"""Writing a file so that it is either all there or not there at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from rein.errors import InputError, OutputError, quoted
+
+_REASONS = {
+    errno.ENOSPC: "the disk is full; free some space and run again",
+    errno.EDQUOT: "the disk quota is used up; free some space and run again",
+    errno.EACCES: "no permission to write there; choose another place",
+    errno.EPERM: "no permission to write there; choose another place",
+    errno.EROFS: "that disk is read-only; choose another place",
+    errno.ENOENT: "its folder does not exist; create it first",
+    errno.ENOTDIR: "part of the path is a file, not a folder; choose another place",
+    errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
+}
+
+
+def write_failure(path: str | os.PathLike[str], error: OSError) -> OutputError:
+    """The one-line error for a failed write, with what to do where that is known."""
+    reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
+    return OutputError(f"cannot write {os.fspath(path)}: {reason}")
+
+
+@contextlib.contextmanager
+def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+    """A file opened for writing that appears at `path` when the block ends without an error, replacing what was there.
+
+    The bytes go to a hidden file in the same folder, which is flushed to the disk and renamed; after an error or an
+    interrupt it is removed and `path` is as before. A link is followed. Do nothing but write in the block: an `OSError`
+    in it counts as a failed write.
+
+    Raises:
+        InputError: the path has a character that no file name can have.
+        OutputError: the file cannot be written there, the disk is full, or `path` is a folder or a device.
+    """
+    if "\0" in os.fspath(path):
+        raise InputError(f"path {quoted(os.fspath(path))} has a zero character, which no file name can have")
+    target = Path(os.path.realpath(path))
+    if os.path.isdir(target):  # unlike `Path.is_dir`, no error for a name that is too long
+        raise OutputError(f"cannot write {os.fspath(path)}: it is a folder; give the name of a file")
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise OutputError(f"cannot write {os.fspath(path)}: it is a device, not a file; give the name of a file")
+    # A short name of its own, so that a long file name does not become too long here.
+    temporary = target.with_name(f".rein-{secrets.token_hex(8)}.tmp")
+    try:
+        with _created(temporary) as handle:
+            yield handle
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise write_failure(path, error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    _flush_folder(target.parent)
+
+
+def _created(path: Path) -> BinaryIO:
+    """A new file with the usual permissions; unlike `tempfile`, which makes it readable by its owner only."""
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666), "wb")
+
+
+def _flush_folder(folder: Path) -> None:
+    """Make the rename itself survive a power cut. Some systems cannot; the file is complete in any case."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

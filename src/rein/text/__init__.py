@@ -1,0 +1,1 @@
+"""Words: the tokenizer, and prompts made into what guides a U-Net."""

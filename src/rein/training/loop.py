@@ -1,0 +1,228 @@
+"""The training loop: any objective, one generator of reports.
+
+Every draw is a function of the seed and the step, so a run that is killed and resumed passes through the same states as one that is
+not: on the CPU, bit for bit.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from rein.errors import NonFiniteError, require
+from rein.training.objective import Batch, Losses, Objective, Player
+from rein.training.optim import Average, adamw, rate_factor, swap
+from rein.training.recipe import LoopTable
+from rein.training.state import FILE_NAME, Trained, load_state, save_state
+
+
+@dataclass(frozen=True)
+class Report:
+    """One finished step: losses averaged over its batches, the rate, and the speed so far in pictures per second."""
+
+    step: int
+    steps: int
+    losses: dict[str, float]
+    learning_rate: float
+    pictures_per_second: float
+    seconds_left: float
+    validation: dict[str, float] = field(default_factory=dict)
+    sample: Path | None = None
+    saved: bool = False
+
+
+class Loop:
+    """Runs one stage of a recipe in `folder`: state, samples and scalars are kept there.
+
+    `recipe` identifies the run: a state made by another recipe is refused on resume.
+    """
+
+    def __init__(self, objective: Objective, table: LoopTable, folder: Path, recipe: str) -> None:
+        accelerate = require("accelerate", "train")
+        self.objective, self.table, self.folder, self.recipe = objective, table, folder, recipe
+        folder.mkdir(parents=True, exist_ok=True)
+        self.accelerator = accelerate.Accelerator(
+            mixed_precision="bf16" if table.precision == "bf16" else "no", step_scheduler_with_optimizer=False
+        )
+        self.players = objective.players()
+        self.trained: dict[str, Trained] = {}
+        self.prepared: dict[str, Any] = {}
+        for player in self.players:
+            self._prepare(player)
+        self.step, self.seconds = 0, 0.0
+
+    def resume(self) -> int:
+        """Continue from the saved state, if there is one; returns the number of steps already done."""
+        path = self.folder / FILE_NAME
+        if path.exists():
+            self.step, self.seconds = load_state(path, self.trained, self.recipe)
+        return self.step
+
+    def run(self) -> Iterator[Report]:
+        """Train to the last step, yielding a report for each. State and samples are written as the table says.
+
+        Raises:
+            NonFiniteError: a loss is not finite. The state before that step is saved first.
+        """
+        last_saved = last_sampled = time.monotonic()
+        began, first = time.monotonic(), self.step
+        with _attention(self.accelerator.device):
+            while self.step < self.table.steps:
+                losses = self._step()
+                now = time.monotonic()
+                seconds, done = self.seconds + now - began, self.step == self.table.steps
+                save = done or now - last_saved > 60 * self.table.checkpoint_minutes
+                show = done or now - last_sampled > 60 * self.table.sample_minutes
+                sample, numbers = self._show() if show else (None, {})
+                if save:
+                    self._save(seconds)
+                    last_saved = time.monotonic()
+                last_sampled = time.monotonic() if show else last_sampled
+                pace = (now - began) / (self.step - first)
+                yield Report(
+                    self.step,
+                    self.table.steps,
+                    losses,
+                    self.table.learning_rate * rate_factor(self.step - 1, self.table),
+                    self.table.batch_size * self.table.accumulation * self.accelerator.num_processes / pace,
+                    pace * (self.table.steps - self.step),
+                    numbers,
+                    sample,
+                    save,
+                )
+
+    def finish(self, folder: Path) -> None:
+        """Save what was trained, with averaged weights, into a model folder."""
+        with self.averaged():
+            if self.accelerator.is_main_process:
+                self.objective.save(folder)
+
+    def averaged(self) -> AbstractContextManager[None]:
+        """The modules hold their averaged weights inside this context, and their own again after it."""
+        return _Averaged(list(self.trained.values()))
+
+    def _prepare(self, player: Player) -> None:
+        device = self.accelerator.device
+        player.module.to(device, memory_format=torch.channels_last)
+        optimiser = adamw(player.module, self.table)
+        average = Average(player.module, self.table.ema) if self.table.ema and player.averaged else None
+        self.trained[player.name] = Trained(player.module, optimiser, average)
+        if self.table.compile:
+            player.module.compile()
+        self.prepared[player.name] = self.accelerator.prepare_model(player.module)
+
+    def _step(self) -> dict[str, float]:
+        shown: dict[str, float] = {}
+        for number, player in enumerate(self.players):
+            if self.step < player.starts:
+                continue
+            optimiser = self.trained[player.name].optimiser
+            for group in optimiser.param_groups:
+                group["lr"] = self.table.learning_rate * rate_factor(self.step, self.table)
+            for part in range(self.table.accumulation):
+                losses = self._losses(player, self._batch(number, part))
+                self.accelerator.backward(losses["loss"] / self.table.accumulation)
+                for name, value in losses.items():
+                    key = name if number == 0 else f"{player.name}_{name}"
+                    shown[key] = shown.get(key, 0.0) + float(value.detach()) / self.table.accumulation
+            self._check(shown)
+            norm = torch.nn.utils.clip_grad_norm_(player.module.parameters(), self.table.clip)
+            self._check({"gradient norm": float(norm)})
+            optimiser.step()
+            for other in self.players:
+                other.module.zero_grad(set_to_none=True)
+        self.step += 1
+        for entry in self.trained.values():
+            if entry.average is not None:
+                entry.average.update(entry.module, self.step)
+        return shown
+
+    def _losses(self, player: Player, batch: Batch) -> Losses:
+        with self.accelerator.autocast():
+            return player.loss(self.prepared[player.name], batch)
+
+    def _batch(self, player: int, part: int) -> Batch:
+        """Pictures of this step: each process takes its share of one seeded permutation after another."""
+        table, processes = self.table, self.accelerator.num_processes
+        share = table.batch_size
+        offset = ((self.step * table.accumulation + part) * processes + self.accelerator.process_index) * share
+        indices = torch.tensor([_shuffled(table.seed, offset + i, self.objective.size()) for i in range(share)])
+        draw = hash_seed(table.seed, self.step, part, player, self.accelerator.process_index)
+        return Batch(self.step, indices, torch.Generator("cpu").manual_seed(draw))
+
+    def _check(self, losses: dict[str, float]) -> None:
+        for name, value in losses.items():
+            if not math.isfinite(value):
+                raise NonFiniteError(
+                    f"{self.objective.name}: {name} is {value} at step {self.step + 1}; the last good state is "
+                    f"{self.folder / FILE_NAME}: lower the learning rate or use precision fp32, and resume"
+                )
+
+    def _show(self) -> tuple[Path | None, dict[str, float]]:
+        if not self.accelerator.is_main_process:
+            return None, {}
+        with self.averaged(), torch.no_grad():
+            numbers, picture = self.objective.validate(), self.objective.sample()
+        if picture is None:
+            return None, numbers
+        path = self.folder / f"sample-{self.step:06d}.png"
+        picture.save(path)
+        return path, numbers
+
+    def _save(self, seconds: float) -> None:
+        if self.accelerator.is_main_process:
+            save_state(self.folder / FILE_NAME, self.trained, self.step, seconds, self.recipe)
+        self.accelerator.wait_for_everyone()
+
+
+class _Averaged(AbstractContextManager[None]):
+    def __init__(self, trained: list[Trained]) -> None:
+        self._trained = [(entry.module, entry.average) for entry in trained if entry.average is not None]
+        self._before: list[dict[str, Tensor]] = []
+
+    def __enter__(self) -> None:
+        self._before = [swap(module, average.state()) for module, average in self._trained]
+
+    def __exit__(self, *_: object) -> None:
+        for (module, _average), tensors in zip(self._trained, self._before, strict=True):
+            swap(module, tensors)
+
+
+def _attention(device: torch.device) -> AbstractContextManager[Any]:
+    """On the CPU the plain attention: the backward pass of the flash kernel is several times slower at the sizes of small models."""
+    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+
+
+_orders: dict[tuple[int, int, int], Tensor] = {}
+
+
+def _shuffled(seed: int, position: int, size: int) -> int:
+    """The picture at `position` of an endless sequence of seeded permutations of `size` pictures."""
+    key = (seed, position // size, size)
+    if key not in _orders:
+        for old in [k for k in _orders if k[1] < key[1] - 1]:
+            del _orders[old]
+        _orders[key] = torch.randperm(size, generator=torch.Generator().manual_seed(hash_seed(seed, 7, key[1])))
+    return int(_orders[key][position % size])
+
+
+def hash_seed(*numbers: int) -> int:
+    """A 63-bit seed from whole numbers (splitmix64 steps): near inputs give unrelated seeds."""
+    mask, state = 2**64 - 1, 0x9E3779B97F4A7C15
+    for number in numbers:
+        state = (state ^ (number & mask)) * 0xBF58476D1CE4E5B9 & mask
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB & mask
+        state ^= state >> 31
+    return state >> 1
+
+
+Consumer = Callable[[Report], None]

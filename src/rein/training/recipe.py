@@ -1,0 +1,142 @@
+"""Recipes: a whole training run as a TOML file, checked before anything starts.
+
+A recipe has a `[data]` table, a `[model]` table and a list of `[[stage]]` tables, run in order. Each stage is an objective with the
+options of the loop. Unknown keys are refused by name.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from rein.errors import InputError, nearest
+
+
+class Table(BaseModel):
+    """A table of the recipe: immutable, and strict about its keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataTable(Table):
+    """Which pictures to make: see `rein.data.options.ArtOptions` and `Mixture` for the meaning of each."""
+
+    cache_folder: Path = Path("~/.cache/rein/art")
+    concept_count: int = Field(330, ge=1)
+    size: int = Field(128, ge=32, le=512)
+    pictures: int = Field(60_000, ge=1)
+    """How many different pictures are composed; training goes round them."""
+    validation_pictures: int = Field(1_000, ge=1)
+    seed: int = 0
+    mixture: dict[str, float] = Field(default_factory=dict)
+    concepts: Path | None = None
+    """A list of concepts in place of the shipped one."""
+
+
+class ModelTable(Table):
+    """Which row of the variant table is built, and changes to it by dotted name, such as `unet.channels`."""
+
+    variant: str = "pocket"
+    vocabulary: int = Field(1024, ge=300, le=65_536)
+    overrides: dict[str, Any] = Field(default_factory=dict)
+
+
+class LoopTable(Table):
+    """What every stage shares: optimiser, learning-rate schedule, precision, and what is kept and shown on the way."""
+
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    learning_rate: float = Field(1e-4, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    warm_up: int = Field(200, ge=0)
+    """Steps over which the rate rises linearly from 0."""
+    decay: Literal["none", "linear", "cosine"] = "linear"
+    decay_from: float = Field(0.5, ge=0, le=1)
+    """Part of the steps after which the rate falls towards 0."""
+    clip: float = Field(1.0, gt=0)
+    """Largest norm of the gradients of one player."""
+    accumulation: int = Field(1, ge=1)
+    """Gradients of this many batches are averaged for one step."""
+    ema: float = Field(0.999, ge=0, lt=1)
+    """Decay of the average of the weights that is kept and saved; 0 switches it off."""
+    precision: Literal["fp32", "bf16"] = "bf16"
+    compile: bool = False
+    checkpoint_minutes: float = Field(5.0, gt=0)
+    sample_minutes: float = Field(10.0, gt=0)
+    seed: int = 0
+
+
+class AutoencoderTable(LoopTable):
+    """The autoencoder: L1, gradient, KL, and a patch discriminator that joins late (Esser et al. 2021)."""
+
+    objective: Literal["autoencoder"]
+    gradient_weight: float = Field(1.0, ge=0)
+    kl_weight: float = Field(1e-6, ge=0)
+    adversarial_weight: float = Field(0.1, ge=0)
+    adversarial_from: float = Field(0.8, ge=0, le=1)
+    """Part of the steps after which the discriminator joins; 1 leaves it out."""
+    discriminator_channels: int = Field(32, ge=16, multiple_of=16)
+
+
+class DenoiserTable(LoopTable):
+    """The denoiser and its text tower on cached latents."""
+
+    objective: Literal["denoiser"]
+    caption_dropout: float = Field(0.1, ge=0, lt=1)
+    """Part of the captions replaced by the empty one, for classifier-free guidance (Ho & Salimans 2022)."""
+    time_mean: float = 0.0
+    time_deviation: float = Field(1.0, gt=0)
+    min_snr: float = Field(0.0, ge=0)
+    """Limit of the min-SNR weight for discrete schedules; 0 leaves the loss unweighted."""
+
+
+Stage = Annotated[AutoencoderTable | DenoiserTable, Field(discriminator="objective")]
+
+
+class Recipe(Table):
+    """A training run from nothing to a model folder."""
+
+    name: str = Field("pocket", pattern=r"^[a-z0-9][a-z0-9-]*$")
+    data: DataTable = Field(default_factory=DataTable)
+    model: ModelTable = Field(default_factory=ModelTable)
+    stage: tuple[Stage, ...] = Field(min_length=1)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """The recipe in a TOML file.
+
+    Raises:
+        InputError: no such file, not TOML, an unknown key (with the nearest known one) or a value out of range.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"recipe {path} is not there") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"recipe {path} cannot be read: {error}") from None
+    return check_recipe(values, str(path))
+
+
+def check_recipe(values: dict[str, Any], source: str) -> Recipe:
+    """A recipe from plain values; `source` names it in messages. Raises `InputError` for the first thing that is wrong."""
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise InputError(f"{source}: {place} is unknown; {_known(first['loc'])}") from None
+        raise InputError(f"{source}: {place}: {first['msg']} (got {first['input']!r:.80})") from None
+
+
+def _known(location: tuple[int | str, ...]) -> str:
+    """The nearest known key to an unknown one."""
+    tables: dict[str, type[Table]] = {"autoencoder": AutoencoderTable, "denoiser": DenoiserTable}
+    tables |= {"data": DataTable, "model": ModelTable}
+    parents = [str(part) for part in location[:-1] if str(part) in tables]
+    table = tables[parents[-1]] if parents else Recipe
+    return nearest(str(location[-1]), table.model_fields)

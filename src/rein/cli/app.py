@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import errno
+import io
 import os
 import sys
 import traceback
@@ -61,6 +62,8 @@ def options(
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the program with `arguments` (the command line's by default) and exit."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a path is printed as it is, even if it is no text in this encoding
+        sys.stdout.reconfigure(errors="surrogateescape" if sys.stdout.encoding == "utf-8" else "backslashreplace")
     sys.exit(run(sys.argv[1:] if arguments is None else arguments))
 
 

@@ -1,1 +1,4 @@
-"""Networks: U-Net, autoencoder, text tower, discriminator. No files, no noise schedule, no randomness but initialisation."""
+"""Networks: U-Net, autoencoder, text tower, discriminator.
+
+No files, no noise schedule, no randomness but initialisation.
+"""

@@ -1,7 +1,7 @@
 """Attention and the transformer that sits between the U-Net's convolutions.
 
-Every attention has a probe point: set `attention.probe` to a callable and it receives the queries and keys of each call. It is None by
-default, and then costs one comparison.
+Every attention has a probe point: set `attention.probe` to a callable and it receives the queries and keys of each
+call. It is None by default, and then costs one comparison.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ class Attention(nn.Module):
         return out
 
     def _split(self, x: Tensor) -> Tensor:
-        return x.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        heads: Tensor = x.unflatten(2, (self.heads, -1))
+        return heads.transpose(1, 2)
 
 
 class GatedLinear(nn.Module):
@@ -108,10 +109,9 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         self.norm = norm(groups, channels, 1e-6)
         self.linear_projection = linear_projection
-        make = (lambda: nn.Linear(channels, channels)) if linear_projection else (lambda: nn.Conv2d(channels, channels, 1))
-        self.proj_in = make()
+        self.proj_in = self._projection(channels)
         self.transformer_blocks = nn.ModuleList(TransformerBlock(channels, context_width, heads) for _ in range(depth))
-        self.proj_out = make()
+        self.proj_out = self._projection(channels)
 
     def forward(self, x: Tensor, context: Tensor | None, known: list[tuple[Tensor, Tensor]] | None = None) -> Tensor:
         height, width = x.shape[-2:]
@@ -123,6 +123,9 @@ class SpatialTransformer(nn.Module):
             return x + _to_map(self.proj_out(tokens), height, width)
         out: Tensor = x + self.proj_out(_to_map(tokens, height, width))
         return out
+
+    def _projection(self, channels: int) -> nn.Module:
+        return nn.Linear(channels, channels) if self.linear_projection else nn.Conv2d(channels, channels, 1)
 
 
 class PixelAttention(Attention):
@@ -144,7 +147,8 @@ def _to_tokens(x: Tensor) -> Tensor:
 
 def _to_map(tokens: Tensor, height: int, width: int) -> Tensor:
     """(B, h*w, C) -> (B, C, h, w) in channels_last memory."""
-    return tokens.unflatten(1, (height, width)).permute(0, 3, 1, 2)
+    rows: Tensor = tokens.unflatten(1, (height, width))
+    return rows.permute(0, 3, 1, 2)
 
 
 def attention_maps(query: Tensor, key: Tensor) -> Tensor:

@@ -42,6 +42,8 @@ class LatentDistribution:
 class Stage(nn.Module):
     """Residual blocks of one resolution, with attention (middle) or resampling where it is set."""
 
+    attentions: nn.ModuleList
+
     def __init__(self, widths: list[tuple[int, int]], groups: int) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(ResidualBlock(before, after, 0, groups, _EPSILON) for before, after in widths)
@@ -124,7 +126,10 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Encoder and decoder with the 1x1 convolutions around the latents. Sides must be multiples of `config.downscale`."""
+    """Encoder and decoder with the 1x1 convolutions around the latents.
+
+    The sides of a picture must be multiples of `config.downscale`.
+    """
 
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()

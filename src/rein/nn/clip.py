@@ -1,6 +1,7 @@
 """CLIP's text tower: a causal transformer over tokens (Radford et al. 2021, section 2.4).
 
-One class for CLIP ViT-L, OpenCLIP ViT-H and bigG, and the embedded model's own tower. Parameter names are those of the transformers library.
+One class for CLIP ViT-L, OpenCLIP ViT-H and bigG, and the embedded model's own tower. Parameter names are those of the
+published files, as transformers 4 has them.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from rein.nn.specs import TextTowerConfig
 
 @dataclass(frozen=True)
 class TextFeatures:
-    """`hidden`: states (B, T, D) before the first layer and after each; `last`: final state normalised; `pooled`: (B, P)."""
+    """What a tower says of its tokens."""
 
     hidden: tuple[Tensor, ...]
+    """States (B, T, D) before the first layer and after each."""
     last: Tensor
+    """The final state (B, T, D), normalised."""
     pooled: Tensor
+    """One vector (B, P) for each text."""
 
 
 class CausalAttention(nn.Module):
@@ -112,7 +116,10 @@ class TextModel(nn.Module):
 
 
 class TextTower(nn.Module):
-    """Token ids (B, T) with T at most `context_length` -> `TextFeatures`. The pooled vector is the state at the first end token."""
+    """Token ids (B, T) with T at most `context_length` -> `TextFeatures`.
+
+    The pooled vector is the state at the first end token.
+    """
 
     def __init__(self, config: TextTowerConfig) -> None:
         super().__init__()

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 from torch import nn
 
 from rein.nn.attention import SpatialTransformer
-from rein.nn.clip import TextTower
+from rein.nn.clip import TextLayer, TextTower
 from rein.nn.layers import ResidualBlock
 from rein.nn.unet import UNet
 
 
 def initialise_unet(unet: UNet) -> UNet:
-    """Residual branches and the output start at zero, so the network starts simple (Dhariwal & Nichol 2021, appendix)."""
+    """Residual branches and the output start at zero, so that the network starts simple.
+
+    Source: Dhariwal & Nichol 2021, appendix.
+    """
     for module in unet.modules():
         if isinstance(module, ResidualBlock):
             _zero(module.conv2)
@@ -26,7 +32,7 @@ def initialise_tower(tower: TextTower) -> TextTower:
     width, layers = tower.config.width, tower.config.layers
     nn.init.normal_(tower.text_model.embeddings.token_embedding.weight, std=0.02)
     nn.init.normal_(tower.text_model.embeddings.position_embedding.weight, std=0.01)
-    for layer in tower.text_model.encoder.layers:
+    for layer in cast(Iterable[TextLayer], tower.text_model.encoder.layers):
         for projection in (layer.self_attn.q_proj, layer.self_attn.k_proj, layer.self_attn.v_proj):
             nn.init.normal_(projection.weight, std=width**-0.5)
         nn.init.normal_(layer.self_attn.out_proj.weight, std=width**-0.5 * (2 * layers) ** -0.5)

@@ -41,7 +41,8 @@ class EmbeddingMLP(nn.Module):
 class ResidualBlock(nn.Module):
     """Two 3x3 convolutions with norm and SiLU before each, added to the input; the time embedding enters between them.
 
-    `time_width` 0 builds the block without time (autoencoder). Input (B, in, h, w) and embedding (B, time_width) -> (B, out, h, w).
+    Input (B, in, h, w) and embedding (B, time_width) -> (B, out, h, w). `time_width` 0 builds the block without time
+    (autoencoder).
     """
 
     def __init__(self, in_channels: int, out_channels: int, time_width: int, groups: int, epsilon: float) -> None:
@@ -57,19 +58,28 @@ class ResidualBlock(nn.Module):
         self.has_time = time_width > 0
         self.has_shortcut = in_channels != out_channels
 
-    def forward(self, x: Tensor, embedding: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, embedding: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
+        """`shift` is what `shift()` makes of the embedding, where that was computed before."""
         hidden = self.conv1(functional.silu(self.norm1(x)))
-        if self.has_time and embedding is not None:
-            hidden = hidden + self.time_emb_proj(functional.silu(embedding))[:, :, None, None]
+        if shift is None and self.has_time and embedding is not None:
+            shift = self.shift(embedding)
+        if shift is not None:
+            hidden = hidden + shift
         hidden = self.conv2(functional.silu(self.norm2(hidden)))
         out: Tensor = (self.conv_shortcut(x) if self.has_shortcut else x) + hidden
+        return out
+
+    def shift(self, embedding: Tensor) -> Tensor:
+        """What time adds to every pixel (B, out, 1, 1)."""
+        out: Tensor = self.time_emb_proj(functional.silu(embedding))[:, :, None, None]
         return out
 
 
 class Downsample(nn.Module):
     """Halve height and width by a strided 3x3 convolution.
 
-    The U-Net pads all sides by one; the autoencoder (`one_sided`) pads only right and bottom, as its published weights expect.
+    The U-Net pads all sides by one; the autoencoder (`one_sided`) pads only right and bottom, as its published weights
+    expect.
     """
 
     def __init__(self, channels: int, one_sided: bool = False) -> None:

@@ -1,12 +1,13 @@
 """Every model family as a row of data: frozen configurations, made from one another with `dataclasses.replace`.
 
-There is no class and no branch per family. A field that differs between families is a field here, read by the one class that needs it.
+There is no class and no branch per family. A field that differs between families is a field here, read by the one class
+that needs it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from rein.errors import InputError, nearest
@@ -15,11 +16,25 @@ PredictionName = Literal["epsilon", "v", "x0", "flow"]
 ScheduleKind = Literal["scaled_linear", "linear", "cosine", "flow"]
 
 
+def _positive(config: Any, *names: str) -> None:
+    """Refuse a number below 1, and an empty list, in the named fields."""
+    for name in names:
+        value = getattr(config, name)
+        if (not value or min(value) < 1) if isinstance(value, tuple) else value < 1:
+            raise InputError(f"{name} is {value!r}, but must be at least 1")
+
+
+def _divides(name: str, parts: int, whole: int) -> None:
+    """Refuse a number of heads or groups that does not split `whole` channels evenly; 0 splits nothing."""
+    if parts < 0 or (parts and whole % parts):
+        raise InputError(f"{name} is {parts}, but must divide the {whole} channels that it splits")
+
+
 @dataclass(frozen=True)
 class UNetConfig:
     """Shape of the denoising U-Net. Levels are listed from the finest latent resolution to the coarsest.
 
-    Source of the architecture: Rombach et al. 2022 (latent diffusion); Podell et al. 2023 (SDXL: pooled text and size ids).
+    Source: Rombach et al. 2022 (latent diffusion); Podell et al. 2023 (SDXL: pooled text and size ids).
     """
 
     in_channels: int = 4
@@ -40,6 +55,16 @@ class UNetConfig:
     """How many size numbers (original size, crop, target size) join the pooled text; SDXL has 6."""
     size_id_width: int = 256
 
+    def __post_init__(self) -> None:
+        _positive(self, "in_channels", "out_channels", "channels", "blocks_per_level", "heads", "context_width")
+        for name in ("heads", "transformer_depth"):
+            count = len(getattr(self, name))
+            if count != len(self.channels):
+                raise InputError(f"{name} has {count} numbers, but there are {len(self.channels)} levels in channels")
+        for channels, heads in zip(self.channels, self.heads, strict=True):
+            _divides("heads", heads, channels)
+            _divides("norm_groups", self.norm_groups, channels)
+
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
@@ -53,6 +78,11 @@ class AutoencoderConfig:
     """Groups of the group norm; 0 builds the network without norms, which makes it local and so exact when tiled."""
     middle_attention: bool = True
     patch: int = 1
+
+    def __post_init__(self) -> None:
+        _positive(self, "picture_channels", "latent_channels", "channels", "blocks_per_level", "patch")
+        for channels in self.channels:
+            _divides("norm_groups", self.norm_groups, channels)
 
     @property
     def downscale(self) -> int:
@@ -76,7 +106,11 @@ class TextTowerConfig:
     end_token: int = 49407
     pad_token: int = 49407
     context_layer: Literal["last", "penultimate"] = "last"
-    """`last` is the final state after the last norm; `penultimate` the state before the last layer, without norm (SDXL)."""
+    """`last` is the final state, normalised; `penultimate` the state before the last layer, without norm (SDXL)."""
+
+    def __post_init__(self) -> None:
+        _positive(self, "vocabulary_size", "context_length", "width", "layers", "heads", "feed_forward_width")
+        _divides("heads", self.heads, self.width)
 
 
 @dataclass(frozen=True)
@@ -102,7 +136,7 @@ class ScheduleConfig:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A whole model: networks, what the U-Net predicts, noise schedule, latent scaling and native picture size in pixels."""
+    """A whole model: networks, what the U-Net predicts, noise schedule, latent scaling, native size in pixels."""
 
     name: str
     unet: UNetConfig = field(default_factory=UNetConfig)
@@ -126,9 +160,7 @@ class ModelSpec:
 
 
 _CLIP_L = TextTowerConfig()
-_OPENCLIP_H = TextTowerConfig(
-    width=1024, layers=23, heads=16, feed_forward_width=4096, activation="gelu", pad_token=0
-)
+_OPENCLIP_H = TextTowerConfig(width=1024, layers=23, heads=16, feed_forward_width=4096, activation="gelu", pad_token=0)
 _OPENCLIP_G = TextTowerConfig(
     width=1280,
     layers=32,
@@ -230,7 +262,7 @@ VARIANTS: dict[str, ModelSpec] = {
 def variant(name: str) -> ModelSpec:
     """The specification called `name`; raises `InputError` with the nearest known names."""
     if name not in VARIANTS:
-        raise InputError(f"model variant {name!r} is unknown. {nearest(name, VARIANTS)}")
+        raise InputError(f"model variant {name!r} is unknown: {nearest(name, VARIANTS)}")
     return VARIANTS[name]
 
 
@@ -248,24 +280,37 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(kind: type[Any], values: Mapping[str, Any], where: str = "model") -> Any:
-    """Build dataclass `kind` from JSON values. Unknown names and wrong types raise `InputError` with the path of the field."""
+    """Build dataclass `kind` from JSON values.
+
+    Raises:
+        InputError: an unknown or missing name, a wrong type or a value out of range, with the path of the field.
+    """
     if not isinstance(values, Mapping):
         raise InputError(f"{where} must be an object, not {type(values).__name__}")
     hints = get_type_hints(kind)
     unknown = sorted(set(values) - set(hints))
     if unknown:
-        raise InputError(f"{where}.{unknown[0]} is unknown. {nearest(unknown[0], hints)}")
-    return kind(**{name: _value(hints[name], value, f"{where}.{name}") for name, value in values.items()})
+        raise InputError(f"{where}.{unknown[0]} is unknown: {nearest(unknown[0], hints)}")
+    missing = [e.name for e in fields(kind) if e.name not in values and e.default is e.default_factory is MISSING]
+    if missing:
+        raise InputError(f"{where}.{missing[0]} is missing")
+    given = {name: _value(hints[name], value, f"{where}.{name}") for name, value in values.items()}
+    try:
+        return kind(**given)
+    except InputError as error:
+        raise InputError(f"{where}.{error}") from None
 
 
 def _value(hint: Any, value: Any, where: str) -> Any:
     if is_dataclass(hint):
         return from_dict(hint, value, where)  # type: ignore[arg-type]
-    if get_origin(hint) is tuple and isinstance(value, list):
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list | tuple):
+            raise InputError(f"{where} is {value!r}, but must be a list")
         return tuple(_value(get_args(hint)[0], entry, f"{where}[{index}]") for index, entry in enumerate(value))
     if get_origin(hint) is Literal:
         if value not in get_args(hint):
-            raise InputError(f"{where} is {value!r}. {nearest(str(value), get_args(hint))}")
+            raise InputError(f"{where} is {value!r}: {nearest(str(value), get_args(hint))}")
         return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -5,11 +5,14 @@ Parameter names are those of the diffusers folder layout, so that such folders l
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from rein.nn.attention import SpatialTransformer, TextKeys
+from rein.nn.attention import SpatialTransformer, TextKeys, TransformerBlock
 from rein.nn.layers import Downsample, EmbeddingMLP, ResidualBlock, Upsample, norm, timestep_features
 from rein.nn.specs import UNetConfig
 
@@ -19,6 +22,9 @@ _EPSILON = 1e-5
 class Level(nn.Module):
     """The residual blocks, transformers and resampling of one resolution, on the way down or up."""
 
+    downsamplers: nn.ModuleList
+    upsamplers: nn.ModuleList
+
     def __init__(self, resnets: list[ResidualBlock], attentions: list[SpatialTransformer]) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(resnets)
@@ -26,11 +32,26 @@ class Level(nn.Module):
             self.attentions = nn.ModuleList(attentions)
         self.has_attention = bool(attentions)
 
-    def apply_block(self, index: int, x: Tensor, embedding: Tensor, text: _Text) -> Tensor:
+    def apply_block(self, index: int, x: Tensor, time: _Time, text: _Text) -> Tensor:
         """Residual block `index` and the transformer after it, if the level has any."""
-        out: Tensor = self.resnets[index](x, embedding)
+        out = time.enter(self.resnets[index], x)
         if self.has_attention:
             out = text.attend(self.attentions[index], out)
+        return out
+
+
+TimeShifts = dict[str, Tensor]
+"""What time adds within each residual block (B, C, 1, 1), by module name; made by `UNet.time_shifts`."""
+
+
+class _Time:
+    """What residual blocks are told of time: the embedding, or what each makes of it, computed earlier."""
+
+    def __init__(self, embedding: Tensor | None, shifts: TimeShifts | None, names: dict[nn.Module, str]) -> None:
+        self.embedding, self.shifts, self.names = embedding, shifts, names
+
+    def enter(self, block: nn.Module, x: Tensor) -> Tensor:
+        out: Tensor = block(x, self.embedding, None if self.shifts is None else self.shifts[self.names[block]])
         return out
 
 
@@ -51,7 +72,7 @@ class _Text:
 
 
 class UNet(nn.Module):
-    """Noisy latents (B, in, h, w), timesteps (B,) and text context (B, T, context_width) -> prediction (B, out, h, w)."""
+    """Noisy latents (B, in, h, w), timesteps (B,) and text (B, T, context_width) -> prediction (B, out, h, w)."""
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
@@ -67,7 +88,12 @@ class UNet(nn.Module):
         self.up_blocks = self._build_up(config, time_width, skips)
         self.conv_norm_out = norm(config.norm_groups, first, _EPSILON)
         self.conv_out = nn.Conv2d(first, config.out_channels, 3, padding=1)
-        self._names = {m: name for name, m in self.named_modules() if isinstance(m, SpatialTransformer)}
+        self._names: dict[nn.Module, str] = {
+            m: name for name, m in self.named_modules() if isinstance(m, SpatialTransformer)
+        }
+        self._blocks: dict[nn.Module, str] = {
+            m: name for name, m in self.named_modules() if isinstance(m, ResidualBlock)
+        }
 
     def forward(
         self,
@@ -77,26 +103,31 @@ class UNet(nn.Module):
         pooled: Tensor | None = None,
         size_ids: Tensor | None = None,
         text_keys: TextKeys | None = None,
+        time_shifts: TimeShifts | None = None,
     ) -> Tensor:
-        """`text_keys` (from `text_keys()`) replaces `context` where the text stays the same over many steps."""
-        embedding = self.embedding(x, timestep, pooled, size_ids)
+        """`text_keys` (from `text_keys()`) replaces `context` where the text stays the same over many steps.
+
+        `time_shifts` (from `time_shifts()`) replaces `timestep`, `pooled` and `size_ids` where they are known before.
+        """
+        embedding = self.embedding(x, timestep, pooled, size_ids) if time_shifts is None else None
+        time = _Time(embedding, time_shifts, self._blocks)
         text = _Text(context, text_keys, self._names)
         x = self.conv_in(x)
         skips = [x]
-        for level in self.down_blocks:
+        for level in cast(Iterable[Level], self.down_blocks):
             for index in range(len(level.resnets)):
-                x = level.apply_block(index, x, embedding, text)
+                x = level.apply_block(index, x, time, text)
                 skips.append(x)
             if hasattr(level, "downsamplers"):
                 x = level.downsamplers[0](x)
                 skips.append(x)
-        x = self.mid_block.resnets[0](x, embedding)
+        x = time.enter(self.mid_block.resnets[0], x)
         if self.mid_block.has_attention:
             x = text.attend(self.mid_block.attentions[0], x)
-        x = self.mid_block.resnets[1](x, embedding)
-        for level in self.up_blocks:
+        x = time.enter(self.mid_block.resnets[1], x)
+        for level in cast(Iterable[Level], self.up_blocks):
             for index in range(len(level.resnets)):
-                x = level.apply_block(index, torch.cat([x, skips.pop()], dim=1), embedding, text)
+                x = level.apply_block(index, torch.cat([x, skips.pop()], dim=1), time, text)
             if hasattr(level, "upsamplers"):
                 x = level.upsamplers[0](x, (skips[-1].shape[-2], skips[-1].shape[-1]))
         out: Tensor = self.conv_out(functional.silu(self.conv_norm_out(x)))
@@ -118,12 +149,30 @@ class UNet(nn.Module):
         return embedding
 
     def text_keys(self, context: Tensor) -> TextKeys:
-        """Keys and values of every cross-attention for `context` (B, T, width): computed once, used at every step. Exact."""
+        """Keys and values of every cross-attention for `context` (B, T, width): computed once, used at every step."""
         return {
-            f"{name}.{index}": block.attn2.keys_and_values(context)  # type: ignore[union-attr,operator]
+            f"{name}.{index}": block.attn2.keys_and_values(context)
             for transformer, name in self._names.items()
-            for index, block in enumerate(transformer.transformer_blocks)  # type: ignore[arg-type]
+            for index, block in enumerate(cast(Iterable[TransformerBlock], transformer.transformer_blocks))
         }
+
+    def time_shifts(
+        self, timesteps: Tensor, pooled: Tensor | None = None, size_ids: Tensor | None = None
+    ) -> list[TimeShifts]:
+        """What each of `timesteps` (S,) adds in every residual block, for the B rows of `pooled`, or for one without.
+
+        One pass over all steps instead of one a step; equal to rounding.
+        """
+        count, rows = len(timesteps), 1 if pooled is None else len(pooled)
+        repeated = [None if entry is None else entry.repeat(count, 1) for entry in (pooled, size_ids)]
+        weight = self.conv_in.weight
+        template = weight.new_empty(count * rows, 0)
+        embedding = self.embedding(template, timesteps.to(weight.device).repeat_interleave(rows), *repeated)
+        shifts = {
+            name: block.shift(embedding).unflatten(0, (count, rows))
+            for block, name in cast(Iterable[tuple[ResidualBlock, str]], self._blocks.items())
+        }
+        return [{name: shift[step] for name, shift in shifts.items()} for step in range(count)]
 
     @staticmethod
     def _transformer(config: UNetConfig, level: int, depth: int) -> SpatialTransformer:

@@ -32,12 +32,21 @@ class AutoencoderObjective:
 
     name = "autoencoder"
 
-    def __init__(self, config: AutoencoderConfig, table: AutoencoderTable, pictures: Pictures, held_out: Pictures) -> None:
-        torch.manual_seed(table.seed)
+    def __init__(
+        self, config: AutoencoderConfig, table: AutoencoderTable, pictures: Pictures, held_out: Pictures
+    ) -> None:
         self.table, self.pictures, self.held_out = table, pictures, held_out
-        self.autoencoder = Autoencoder(config)
-        self.discriminator = PatchDiscriminator(DiscriminatorConfig(channels=table.discriminator_channels))
+        with torch.random.fork_rng(devices=[]):  # the first weights are the seed's; the caller's random numbers stay
+            torch.manual_seed(table.seed)
+            self.autoencoder = Autoencoder(config)
+            self.discriminator = PatchDiscriminator(DiscriminatorConfig(channels=table.discriminator_channels))
+        self._placed: Tensor | None = None
         self.adversarial_step = round(table.adversarial_from * table.steps)
+
+    def place(self, device: torch.device) -> None:
+        """On a GPU the pictures are kept there as bytes; on the CPU they stay mapped from their file."""
+        if device.type != "cpu":
+            self._placed = torch.from_numpy(np.ascontiguousarray(self.pictures)).to(device)
 
     def players(self) -> list[Player]:
         """The autoencoder, and from its step on the discriminator."""
@@ -52,14 +61,16 @@ class AutoencoderObjective:
 
     def _loss(self, module: nn.Module, batch: Batch) -> Losses:
         pixels = self._pixels(self.pictures, batch.indices)
-        rebuilt, distribution = module(pixels, self._noise(batch))
+        judged = batch.step >= self.adversarial_step and self.table.adversarial_weight > 0
+        # The balance goes back through both networks twice, which their compiled forms refuse.
+        rebuilt, distribution = (module.forward if judged else module)(pixels, self._noise(batch))
         rebuilt = rebuilt.float()
         error, edges = (rebuilt - pixels).abs().mean(), gradient_difference(rebuilt, pixels)
         kl = distribution.kl().float().mean() / distribution.mean[0].numel()
         loss = error + self.table.gradient_weight * edges + self.table.kl_weight * kl
         losses = {"l1": error, "gradient": edges, "kl": kl}
-        if batch.step >= self.adversarial_step and self.table.adversarial_weight:
-            adversarial = -self.discriminator(rebuilt).float().mean()
+        if judged:
+            adversarial = -self.discriminator.forward(rebuilt).float().mean()
             loss = loss + self.table.adversarial_weight * self._balance(loss, adversarial) * adversarial
             losses["adversarial"] = adversarial
         return {"loss": loss, **losses}
@@ -68,7 +79,7 @@ class AutoencoderObjective:
         """Hinge loss of the discriminator between real pictures and reconstructions."""
         pixels = self._pixels(self.pictures, batch.indices)
         with torch.no_grad():
-            rebuilt, _ = self.autoencoder(pixels, self._noise(batch))
+            rebuilt, _ = self.autoencoder.forward(pixels, self._noise(batch))
         real, made = module(pixels).float(), module(rebuilt.float()).float()
         return {"loss": 0.5 * (functional.relu(1.0 - real).mean() + functional.relu(1.0 + made).mean())}
 
@@ -77,16 +88,20 @@ class AutoencoderObjective:
         last = self.autoencoder.decoder.conv_out.weight
         wanted = torch.autograd.grad(reconstruction, last, retain_graph=True)[0].float().norm()
         adverse = torch.autograd.grad(adversarial, last, retain_graph=True)[0].float().norm()
-        return (wanted / (adverse + 1e-4)).clamp(max=1e4).detach()
+        balance: Tensor = (wanted / (adverse + 1e-4)).clamp(max=1e4)
+        return balance.detach()
 
     def _noise(self, batch: Batch) -> Tensor:
         config = self.autoencoder.config
         height, width = (side // config.downscale for side in self.pictures.shape[1:3])
         shape = (len(batch.indices), config.latent_channels, height, width)
-        return torch.randn(shape, generator=batch.generator).to(self._device)
+        return torch.randn(shape, generator=batch.generator, device=batch.generator.device)
 
     def _pixels(self, pictures: Pictures, indices: Tensor) -> Tensor:
-        chosen = torch.from_numpy(pictures[indices.numpy()]).to(self._device)
+        if self._placed is not None and pictures is self.pictures:
+            chosen = self._placed[indices.to(self._placed.device)]
+        else:
+            chosen = torch.from_numpy(pictures[indices.numpy()]).to(self._device)
         scaled = chosen.permute(0, 3, 1, 2).float() / 127.5 - 1.0
         return scaled.contiguous(memory_format=torch.channels_last)
 
@@ -95,8 +110,9 @@ class AutoencoderObjective:
         return self.autoencoder.quant_conv.weight.device
 
     def _rebuilt(self, count: int) -> tuple[Tensor, Tensor]:
+        """Held-out pictures and their reconstructions, past a compiled form, which would be compiled again."""
         pixels = self._pixels(self.held_out, torch.arange(min(count, len(self.held_out))))
-        return pixels, torch.cat([self.autoencoder(part)[0].float() for part in pixels.split(32)])
+        return pixels, torch.cat([self.autoencoder.forward(part)[0].float() for part in pixels.split(32)])
 
     def validate(self) -> dict[str, float]:
         """Mean PSNR in dB over 256 held-out pictures, in fp32."""
@@ -109,7 +125,7 @@ class AutoencoderObjective:
         return grid([tensor_to_pil(entry) for entry in torch.cat([pixels, rebuilt])], columns=len(pixels))
 
     def save(self, folder: Path) -> None:
-        """Write the autoencoder, its latents scaled to mean 0 and variance 1 in every channel over the training pictures."""
+        """Write the autoencoder, every channel of its latents scaled to mean 0 and variance 1 over the pictures."""
         whitened = self.whitened()
         folder.mkdir(parents=True, exist_ok=True)
         tensors = {name: value.contiguous() for name, value in whitened.state_dict().items()}
@@ -117,11 +133,15 @@ class AutoencoderObjective:
 
     @torch.no_grad()
     def whitened(self, count: int = 2048) -> Autoencoder:
-        """A copy on the CPU whose 1x1 convolutions around the latents carry the scaling: no number is needed beside it."""
+        """A copy on the CPU whose 1x1 convolutions around the latents carry the scaling.
+
+        No number is needed beside it. The statistics are those of `count` pictures, evenly spread.
+        """
         indices = torch.linspace(0, len(self.pictures) - 1, min(count, len(self.pictures))).long()
         parts = [self.autoencoder.encode(self._pixels(self.pictures, part)).mean for part in indices.split(32)]
         latents = torch.cat(parts).float().cpu()
-        mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+        mean = latents.mean((0, 2, 3))
+        deviation = latents.std((0, 2, 3)).clamp(min=1e-4)  # a channel that the KL term has emptied stays small
         whitened = copy.deepcopy(self.autoencoder).cpu()
         outer, inner = whitened.quant_conv, whitened.post_quant_conv
         channels = len(mean)
@@ -135,13 +155,13 @@ class AutoencoderObjective:
 
 
 def gradient_difference(made: Tensor, real: Tensor) -> Tensor:
-    """Mean absolute difference of the horizontal and vertical pixel differences: it rewards edges in the right place."""
+    """Mean absolute difference of the horizontal and vertical pixel differences: it rewards edges in their place."""
     across = (made.diff(dim=-1) - real.diff(dim=-1)).abs().mean()
     down = (made.diff(dim=-2) - real.diff(dim=-2)).abs().mean()
     return across + down
 
 
 def peak_signal_to_noise(made: Tensor, real: Tensor) -> Tensor:
-    """PSNR in dB of each picture (B,), for pixels in [-1, 1]; what leaves that range is clipped first, as when saving."""
+    """PSNR in dB of each picture (B,), for pixels in [-1, 1]; what leaves that range is clipped first, as in a file."""
     squared = (made.clamp(-1, 1) - real).square().flatten(1).mean(dim=1)
     return 10 * torch.log10(4.0 / squared.clamp(min=1e-10))

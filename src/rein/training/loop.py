@@ -1,14 +1,14 @@
 """The training loop: any objective, one generator of reports.
 
-Every draw is a function of the seed and the step, so a run that is killed and resumed passes through the same states as one that is
-not: on the CPU, bit for bit.
+Every draw is a function of the seed and the step, so a run that is killed and resumed passes through the same states as
+one that is not: on the CPU, bit for bit.
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Generator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,55 +50,60 @@ class Loop:
         accelerate = require("accelerate", "train")
         self.objective, self.table, self.folder, self.recipe = objective, table, folder, recipe
         folder.mkdir(parents=True, exist_ok=True)
-        self.accelerator = accelerate.Accelerator(
-            mixed_precision="bf16" if table.precision == "bf16" else "no", step_scheduler_with_optimizer=False
-        )
+        # Accelerate fixes its precision once for a whole process, and stages may differ: `_losses` sets ours.
+        self.accelerator = accelerate.Accelerator(mixed_precision="no", step_scheduler_with_optimizer=False)
+        objective.place(self.accelerator.device)
         self.players = objective.players()
         self.trained: dict[str, Trained] = {}
         self.prepared: dict[str, Any] = {}
         for player in self.players:
             self._prepare(player)
         self.step, self.seconds = 0, 0.0
+        self.saved_step: int | None = None
 
     def resume(self) -> int:
         """Continue from the saved state, if there is one; returns the number of steps already done."""
         path = self.folder / FILE_NAME
         if path.exists():
             self.step, self.seconds = load_state(path, self.trained, self.recipe)
+            self.saved_step = self.step
         return self.step
 
-    def run(self) -> Iterator[Report]:
+    def run(self) -> Generator[Report, None, None]:
         """Train to the last step, yielding a report for each. State and samples are written as the table says.
 
+        A new run writes its first state after its first step, so that a folder that cannot be written shows at once.
+
         Raises:
-            NonFiniteError: a loss is not finite. The state before that step is saved first.
+            NonFiniteError: a loss or a gradient is not finite. The last state from which the losses are finite is kept.
+            OutputError: the state cannot be written.
         """
-        last_saved = last_sampled = time.monotonic()
         began, first = time.monotonic(), self.step
-        with _attention(self.accelerator.device):
-            while self.step < self.table.steps:
+        last_saved, last_sampled = (began if first else -math.inf), began
+        while self.step < self.table.steps:
+            with _attention(self.accelerator.device):
                 losses = self._step()
                 now = time.monotonic()
-                seconds, done = self.seconds + now - began, self.step == self.table.steps
+                done = self.step == self.table.steps
                 save = done or now - last_saved > 60 * self.table.checkpoint_minutes
                 show = done or now - last_sampled > 60 * self.table.sample_minutes
-                sample, numbers = self._show() if show else (None, {})
                 if save:
-                    self._save(seconds)
+                    self._save(self.seconds + now - began)
                     last_saved = time.monotonic()
+                sample, numbers = self._show() if show else (None, {})
                 last_sampled = time.monotonic() if show else last_sampled
-                pace = (now - began) / (self.step - first)
-                yield Report(
-                    self.step,
-                    self.table.steps,
-                    losses,
-                    self.table.learning_rate * rate_factor(self.step - 1, self.table),
-                    self.table.batch_size * self.table.accumulation * self.accelerator.num_processes / pace,
-                    pace * (self.table.steps - self.step),
-                    numbers,
-                    sample,
-                    save,
-                )
+            pace = (now - began) / (self.step - first)
+            yield Report(
+                self.step,
+                self.table.steps,
+                losses,
+                self.table.learning_rate * rate_factor(self.step - 1, self.table),
+                self.table.batch_size * self.table.accumulation * self.accelerator.num_processes / pace,
+                pace * (self.table.steps - self.step),
+                numbers,
+                sample,
+                save,
+            )
 
     def finish(self, folder: Path) -> None:
         """Save what was trained, with averaged weights, into a model folder."""
@@ -112,7 +117,7 @@ class Loop:
 
     def _prepare(self, player: Player) -> None:
         device = self.accelerator.device
-        player.module.to(device, memory_format=torch.channels_last)
+        player.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser = adamw(player.module, self.table)
         average = Average(player.module, self.table.ema) if self.table.ema and player.averaged else None
         self.trained[player.name] = Trained(player.module, optimiser, average)
@@ -147,7 +152,7 @@ class Loop:
         return shown
 
     def _losses(self, player: Player, batch: Batch) -> Losses:
-        with self.accelerator.autocast():
+        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.table.precision == "bf16"):
             return player.loss(self.prepared[player.name], batch)
 
     def _batch(self, player: int, part: int) -> Batch:
@@ -157,14 +162,16 @@ class Loop:
         offset = ((self.step * table.accumulation + part) * processes + self.accelerator.process_index) * share
         indices = torch.tensor([_shuffled(table.seed, offset + i, self.objective.size()) for i in range(share)])
         draw = hash_seed(table.seed, self.step, part, player, self.accelerator.process_index)
-        return Batch(self.step, indices, torch.Generator("cpu").manual_seed(draw))
+        return Batch(self.step, indices, torch.Generator(self.accelerator.device).manual_seed(draw))
 
     def _check(self, losses: dict[str, float]) -> None:
         for name, value in losses.items():
             if not math.isfinite(value):
+                saved = f"the state of step {self.saved_step} is kept in {self.folder / FILE_NAME}"
                 raise NonFiniteError(
-                    f"{self.objective.name}: {name} is {value} at step {self.step + 1}; the last good state is "
-                    f"{self.folder / FILE_NAME}: lower the learning rate or use precision fp32, and resume"
+                    f"{self.objective.name}: {name} is {value} at step {self.step + 1}; "
+                    f"{'no state was saved yet' if self.saved_step is None else saved}; "
+                    "start again with a lower learning_rate or precision fp32"
                 )
 
     def _show(self) -> tuple[Path | None, dict[str, float]]:
@@ -179,9 +186,15 @@ class Loop:
         return path, numbers
 
     def _save(self, seconds: float) -> None:
+        """Write the state, once the next step's losses are seen to be finite: a ruined state replaces no good one."""
+        for number, player in enumerate(self.players):
+            if self.step >= player.starts:
+                losses = self._losses(player, self._batch(number, 0))
+                self._check({name: float(value.detach()) for name, value in losses.items()})
         if self.accelerator.is_main_process:
             save_state(self.folder / FILE_NAME, self.trained, self.step, seconds, self.recipe)
         self.accelerator.wait_for_everyone()
+        self.saved_step = self.step
 
 
 class _Averaged(AbstractContextManager[None]):
@@ -198,7 +211,7 @@ class _Averaged(AbstractContextManager[None]):
 
 
 def _attention(device: torch.device) -> AbstractContextManager[Any]:
-    """On the CPU the plain attention: the backward pass of the flash kernel is several times slower at the sizes of small models."""
+    """On the CPU the plain attention: the flash kernel's backward pass is several times slower in small models."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
@@ -223,6 +236,3 @@ def hash_seed(*numbers: int) -> int:
         state = (state ^ (state >> 27)) * 0x94D049BB133111EB & mask
         state ^= state >> 31
     return state >> 1
-
-
-Consumer = Callable[[Report], None]

@@ -17,7 +17,10 @@ Losses = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Batch:
-    """What one player's loss is computed from: picture numbers (B,) and a generator, both functions of seed and step alone."""
+    """What one player's loss is computed from, a function of the seed and the step alone.
+
+    `indices`: picture numbers (B,) on the CPU. `generator`: on the device of the training.
+    """
 
     step: int
     indices: Tensor
@@ -44,6 +47,10 @@ class Objective(Protocol):
 
     def players(self) -> list[Player]:
         """The modules that are trained, in the order in which they move within a step."""
+        ...
+
+    def place(self, device: torch.device) -> None:
+        """Move what every step reads to the device of the training; called once, before the players move there."""
         ...
 
     def size(self) -> int:

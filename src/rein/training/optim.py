@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -12,17 +12,18 @@ from rein.training.recipe import LoopTable
 
 
 def adamw(module: nn.Module, table: LoopTable) -> torch.optim.AdamW:
-    """AdamW (Loshchilov & Hutter 2019). Weight decay acts on matrices and kernels, not on biases, norms and single vectors."""
+    """AdamW (Loshchilov & Hutter 2019). Weight decay acts on matrices and kernels, not on biases and norms."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": table.weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW([g for g in groups if g["params"]], lr=table.learning_rate, betas=table.betas, foreach=True)
+    used = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(used, lr=table.learning_rate, betas=table.betas, foreach=True)
 
 
 def rate_factor(step: int, table: LoopTable) -> float:
-    """Factor of the learning rate at `step` (0 first): linear warm-up, a plateau, then the chosen decay to 0 at the end."""
+    """Factor of the learning rate at `step` (0 first): linear warm-up, a plateau, the chosen decay to 0 at the end."""
     warm = min(1.0, (step + 1) / table.warm_up) if table.warm_up else 1.0
     start = table.decay_from * table.steps
     if table.decay == "none" or step < start:
@@ -67,10 +68,3 @@ def swap(module: nn.Module, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     for name, parameter in module.named_parameters():
         parameter.copy_(tensors[name])
     return before
-
-
-def zero(parameters: Iterable[nn.Parameter]) -> None:
-    """Set parameters to zero: a residual branch that ends in zero starts as the identity."""
-    with torch.no_grad():
-        for parameter in parameters:
-            parameter.zero_()

@@ -1,5 +1,6 @@
-"""The state of a run as one safetensors file: weights, averages, optimiser moments, step. Nothing in it is executed when read.
+"""The state of a run as one safetensors file: weights, averages, optimiser moments, step.
 
+Nothing in it is executed when read.
 No generator needs saving: every draw of the loop is a function of the seed and the step.
 """
 
@@ -68,7 +69,7 @@ def load_state(path: Path, trained: Mapping[str, Trained], recipe: str) -> tuple
                     }
         return int(metadata["step"]), float(metadata["seconds"])
     except (KeyError, ValueError, RuntimeError) as error:
-        raise DamagedFileError(f"{path} is not a complete training state: {error}") from error
+        raise DamagedFileError(f"{path} is not a complete training state: {' '.join(str(error).split())}") from error
 
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:

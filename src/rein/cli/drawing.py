@@ -1,0 +1,195 @@
+"""The work of `rein generate`: a request checked, a model loaded, each picture saved as soon as it is finished."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rein.cli.places import Place
+from rein.cli.progress import Meter, Pace
+from rein.errors import InputError, OutputError, quoted
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from rein.pipeline.generate import GenerationStep
+    from rein.pipeline.model import Model
+    from rein.pipeline.request import Request
+    from rein.pipeline.result import Result
+
+PROMPT_BYTES = 2**22
+"""The most that is read of a prompt: a million letters of any script. More is refused, not cut."""
+
+
+@dataclass
+class Drawing:
+    """One run of the command: what is wanted, and what is finished so far."""
+
+    quiet: bool = False
+    """Print nothing but one JSON object at the end."""
+    paths: list[Path] = field(default_factory=list)
+    seeds: list[int] = field(default_factory=list)
+    sheet: Path | None = None
+    seconds: float = 0.0
+    settings: dict[str, Any] = field(default_factory=dict)
+    complete: bool = False
+    _request: Request | None = None
+    _place: Place | None = None
+    _model: Model | None = None
+    _current: GenerationStep | None = None
+    _images: list[Image.Image] = field(default_factory=list)
+
+    def prepare(self, meter: Meter, wanted: Mapping[str, object], output: str | None) -> None:
+        """Check the request and the place for the pictures, before anything takes long.
+
+        Raises:
+            InputError: a number out of its range, an unknown name.
+            OutputError: nothing can be written there.
+        """
+        meter.show("starting")
+        from rein.pipeline.request import Request
+
+        self._request = Request.model_validate(wanted)
+        self._place = Place.of(output, self._request.prompt, self._request.count)
+        self._place.check()
+
+    def load(self, meter: Meter, name: str, device: str, dtype: str) -> None:
+        """Load the model. Raises as `rein.load`."""
+        meter.show(f"loading {name}")
+        from rein.pipeline.model import load
+
+        self._model = load(name, device, dtype)
+
+    def draw(self, meter: Meter, grid: bool) -> None:
+        """Draw and save all pictures, and the sheet of them if there is to be one.
+
+        Raises:
+            InputError: the request does not suit the model.
+            OutputError: a picture cannot be written; those before it are kept.
+            NonFiniteError: the networks gave NaN or infinity.
+        """
+        assert self._model is not None and self._request is not None
+        count, size, pace = self._request.count, 1, Pace()
+        for step in self._model.steps(self._request):
+            self._current = step
+            first, batch = len(self.paths), len(step.seeds)
+            size = batch if first == 0 else size  # of all batches but the last
+            done, total = step.steps * (first // size) + step.index + 1, step.steps * -(-count // size)
+            meter.show(_caption(first + 1, batch, count), done, total, pace.note(done, total))
+            if step.last:
+                self._save(step.result, meter, keep=grid, aloud=grid or count > 1)
+        if grid:
+            self._lay_out()
+        self.complete = True
+
+    def _save(self, result: Result, meter: Meter, keep: bool, aloud: bool) -> None:
+        """Save the pictures of one batch; `keep` them for the sheet, say `aloud` where they are."""
+        from rein.pipeline.infotext import manifest
+
+        assert self._place is not None
+        self.seconds += result.seconds
+        self.settings = manifest(result.request, result.provenance)
+        self._images += result.images if keep else []
+        for image, seed in zip(result.images, result.seeds, strict=True):
+            try:
+                self.paths += replace(result, images=[image], seeds=[seed]).save(self._place.picture(seed))
+            except OutputError as error:
+                kept = f"{len(self.paths)} of {result.request.count} pictures are finished and kept"
+                raise OutputError(f"{error} ({kept})") from error
+            self.seeds.append(seed)
+            if aloud and not self.quiet:
+                meter.say(f"seed {seed}: {self.paths[-1]}")
+
+    def _lay_out(self) -> None:
+        """Save a sheet of all pictures, each with its seed and the prompt below it."""
+        from rein.images import grid, write_png
+
+        assert self._place is not None and self._request is not None
+        prompt = self._request.prompt
+        labels = [f"seed {seed}: {prompt}" if prompt.strip() else f"seed {seed}" for seed in self.seeds]
+        path = self._place.sheet(self.seeds[0])
+        write_png(grid(self._images, labels=labels), path, {"rein": json.dumps(self.settings, ensure_ascii=False)})
+        self.sheet = path
+
+    def how_far(self) -> str:
+        """What to say after an interrupt: what is finished, and how to make the rest."""
+        count = self._request.count if self._request is not None else 1
+        if self.paths:
+            shown = ", ".join(str(path) for path in self.paths[:4]) + (", ..." if len(self.paths) > 4 else "")
+            return f"interrupted: {len(self.paths)} of {count} pictures are finished: {shown}"
+        if self._current is None:
+            return "interrupted before the first step: nothing was drawn"
+        step, seed = self._current, self._current.seeds[0]
+        where = f"step {step.index + 1} of {step.steps}"
+        return f"interrupted in {where}: no picture is finished; --seed {seed} begins it again"
+
+    def report(self) -> None:
+        """The end of the output: a summary and where the pictures are; or, if that is wanted, one object."""
+        if self.quiet:
+            if self.paths:
+                print(json.dumps(self._object(), indent=1), flush=True)
+        elif self.complete:
+            print(self._summary())
+            print(self._last_line(), flush=True)
+
+    def _object(self) -> dict[str, Any]:
+        return {
+            "paths": [str(path) for path in self.paths],
+            "seeds": self.seeds,
+            "sheet": None if self.sheet is None else str(self.sheet),
+            "seconds": round(self.seconds, 3),
+            "complete": self.complete,
+            "settings": self.settings,
+        }
+
+    def _summary(self) -> str:
+        request = self.settings["request"]
+        what = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"{len(self.seeds)} pictures"
+        how = f"{request['steps']} steps of {request['sampler']}, guidance {request['guidance_scale']:g}"
+        return f"{what}, {request['width']} x {request['height']}, {how}, {self.seconds:.1f} s"
+
+    def _last_line(self) -> Path:
+        if self.sheet is not None:
+            return self.sheet
+        return self.paths[0] if len(self.paths) == 1 else self.paths[0].parent
+
+
+def _caption(first: int, batch: int, count: int) -> str:
+    """What is being drawn: "picture 3 of 9", "pictures 1 to 8 of 9", or "drawing" for a single one."""
+    if count == 1:
+        return "drawing"
+    return f"picture {first} of {count}" if batch == 1 else f"pictures {first} to {first + batch - 1} of {count}"
+
+
+def read_prompt(prompt: str | None, file: str | None) -> str:
+    """The prompt as it was given: as an argument, in a file, or (for "-") on stdin. One newline at the end goes.
+
+    Raises:
+        InputError: it is given twice or not at all; the file cannot be read, is too long or not UTF-8.
+    """
+    if (prompt is None) == (file is None):
+        problem = "there is no prompt" if prompt is None else "there are two prompts"
+        raise InputError(f'{problem}: give PROMPT, as in rein generate "a red apple", or --prompt-file')
+    source = file if file is not None else prompt
+    assert source is not None
+    if file is None and prompt != "-":
+        return source
+    name = "stdin" if source == "-" else quoted(source)
+    try:
+        if source == "-":
+            content = sys.stdin.buffer.read(PROMPT_BYTES + 1)
+        else:
+            with open(source, "rb") as handle:
+                content = handle.read(PROMPT_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read the prompt from {name}: {getattr(error, 'strerror', None) or error}") from error
+    if len(content) > PROMPT_BYTES:
+        raise InputError(f"the prompt from {name} is longer than {PROMPT_BYTES:,} bytes: shorten it")
+    try:
+        return content.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError as error:
+        raise InputError(f"the prompt from {name} is not UTF-8 text") from error

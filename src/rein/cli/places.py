@@ -1,0 +1,124 @@
+"""Where a command puts its pictures: names that replace nothing, in a place that is tried before the long work."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from rein.errors import InputError, OutputError, quoted
+from rein.files import write_failure
+
+DEFAULT_FOLDER = "pictures"
+
+OTHER_PICTURES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".tif", ".tiff", ".webp")
+"""Kinds of picture files that are not written: a name that ends so is a slip, not a folder."""
+
+_PROBE_BYTES = 2**16
+"""Written and removed again to see whether a folder takes a picture: about the size of a small one."""
+
+_SLUG_BYTES = 80
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder, the beginning of the names in it, and how they go on.
+
+    Fields:
+        folder: where the files go.
+        stem: the beginning of every name.
+        style: "seeds" names pictures STEM-SEED.png; "numbers" STEM-1.png, STEM-2.png and so on; "single" STEM.png, in
+            which `{seed}` stands for the seed.
+        suffix: ".png", in the letters that were given.
+    """
+
+    folder: Path
+    stem: str
+    style: Literal["seeds", "numbers", "single"]
+    suffix: str = ".png"
+
+    @classmethod
+    def of(cls, output: str | None, prompt: str, count: int) -> Place:
+        """The place that `--output` names: a .png file, a folder, or (None) the folder `pictures`.
+
+        Raises:
+            InputError: it names a file of another kind, or something that no file can be called.
+        """
+        wanted = DEFAULT_FOLDER if output is None else output
+        if not wanted or "\0" in wanted:
+            raise InputError(f"--output is {quoted(wanted)}: give a folder, or a file name that ends in .png")
+        path = Path(wanted)
+        is_folder = os.path.isdir(path) or wanted.endswith((os.sep, os.altsep or os.sep))
+        if not is_folder and path.suffix.lower() == ".png":
+            single = count == 1 or "{seed}" in path.stem
+            return cls(path.parent, path.stem, "single" if single else "numbers", path.suffix)
+        if not is_folder and path.suffix.lower() in OTHER_PICTURES:
+            raise InputError(
+                f"--output is {quoted(wanted)}: pictures are written as PNG; give a name that ends in .png"
+            )
+        return cls(path, slug(prompt), "seeds")
+
+    def check(self) -> None:
+        """Try the place, so that long work does not end in a refusal. A missing folder is made, with those above it.
+
+        For a file, its folder must be there: a missing one is more likely a slip.
+
+        Raises:
+            OutputError: no file can be written there.
+        """
+        try:
+            if self.style == "seeds":
+                self.folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.folder, prefix=".rein-") as handle:
+                handle.write(bytes(_PROBE_BYTES))
+                handle.flush()
+            with contextlib.suppress(FileNotFoundError):
+                os.stat(self.folder / f"{self.stem}-{0:020}{self.suffix}")  # refuses a name that is too long
+        except FileExistsError as error:
+            raise OutputError(f"cannot write into {self.folder}: it is a file, not a folder or a .png name") from error
+        except OSError as error:
+            shown = self.folder if self.style == "seeds" else self.folder / f"{self.stem}{self.suffix}"
+            raise write_failure(shown, error) from error
+
+    def picture(self, seed: int) -> Path:
+        """The name for the picture of `seed`. With "numbers", the next one up; else the name may be taken."""
+        if self.style == "numbers":
+            return self.folder / f"{self.stem}-{self._last_number() + 1}{self.suffix}"
+        return self.folder / f"{self.stem if self.style == 'single' else f'{self.stem}-{seed}'}{self.suffix}"
+
+    def sheet(self, seed: int) -> Path:
+        """A free name for the sheet of the pictures from `seed` on."""
+        beginning = f"{self.stem}-{seed}" if self.style == "seeds" else self.stem.replace("{seed}", str(seed))
+        stem = f"{beginning}-sheet"
+        path, number = self.folder / f"{stem}{self.suffix}", 0
+        while os.path.lexists(path):
+            number += 1
+            path = self.folder / f"{stem}-{number}{self.suffix}"
+        return path
+
+    def _last_number(self) -> int:
+        """The highest number in use; 0 for none."""
+        pattern = re.compile(rf"{re.escape(self.stem)}-([0-9]{{1,9}}){re.escape(self.suffix)}", re.IGNORECASE)
+        found = (pattern.fullmatch(entry.name) for entry in os.scandir(self.folder))
+        return max((int(match[1]) for match in found if match), default=0)
+
+
+def slug(text: str) -> str:
+    """The beginning of a file name from a prompt: "A red apple, flat style" gives "a-red-apple-flat-style".
+
+    Letters and digits of any script stay, the rest becomes hyphens; at most 80 bytes, cut between words where possible.
+    """
+    words = re.findall(r"[^\W_]+", text[:400].lower())
+    name = ""
+    for word in words:
+        longer = f"{name}-{word}" if name else word
+        if len(longer.encode("utf-8", "replace")) > _SLUG_BYTES:
+            break
+        name = longer
+    if not name and words:
+        name = words[0].encode("utf-8", "replace")[:_SLUG_BYTES].decode("utf-8", "ignore")
+    return name or "picture"

@@ -1,0 +1,1 @@
+"""From words to pictures: networks and mathematics joined, one loop for every kind of picture."""

@@ -1,0 +1,174 @@
+"""The one loop that makes pictures, as a generator of its steps.
+
+What differs between kinds of pictures (starting latents, first noise level, extra channels, masks) is settled in
+`prepare`, before the loop.
+
+A picture depends on its own seed and the request, not on its batch. On the CPU in float32 that holds to the last bit,
+because pictures are computed one by one: batched matrix products may add up in another order. On other devices
+pictures are computed in batches (`batch_size`), start from the same noise, and may differ in the last bits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cached_property
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from rein.diffusion.noise import PictureNoise
+from rein.diffusion.prediction import Denoiser, find_prediction
+from rein.diffusion.samplers import SamplerOptions, find_sampler
+from rein.diffusion.schedule import NoiseSchedule, make_schedule
+from rein.diffusion.spacing import spaced_sigmas
+from rein.errors import NonFiniteError
+from rein.formats.checkpoint import LoadedModel
+from rein.pipeline.decode import decode_latents
+from rein.pipeline.network import encode_request, guided_denoiser
+from rein.pipeline.request import Request
+from rein.pipeline.result import Result
+
+_LATENT_PIXELS_AT_ONCE = 8 * 128 * 128
+"""On other devices than the CPU: eight SDXL pictures, thirty-two of SD1.5, 2048 of the embedded model."""
+
+_MOST_AT_ONCE = 64
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """A request made ready for the loop: every choice is made, words are encoded, nothing is drawn yet."""
+
+    parts: LoadedModel
+    request: Request
+    schedule: NoiseSchedule
+    sigmas: Tensor
+    denoise: Denoiser
+
+    @property
+    def seeds(self) -> range:
+        """The seed of each picture."""
+        assert self.request.seed is not None
+        return range(self.request.seed, self.request.seed + self.request.count)
+
+    def groups(self) -> Iterator[range]:
+        """Seeds of the pictures that are computed together."""
+        size = batch_size(self.parts, self.request)
+        for first in range(0, len(self.seeds), size):
+            yield self.seeds[first : first + size]
+
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(C, h, w) of one picture's latents."""
+        config, request = self.parts.spec.autoencoder, self.request
+        assert request.width is not None and request.height is not None
+        return config.latent_channels, request.height // config.downscale, request.width // config.downscale
+
+
+@dataclass(frozen=True, eq=False)
+class GenerationStep:
+    """One noise level of the pictures with `seeds`, finished.
+
+    Fields:
+        index, steps: this step, from 0, of how many.
+        sigma, next_sigma: noise levels before and after it.
+        latents: (B, C, h, w) float32 after the step, x0 + next_sigma * noise.
+        denoised: (B, C, h, w) float32, the pictures that the network saw before the step, as latents.
+        seeds: of the B pictures; all of the request's where they fit in one batch, else those in work.
+
+    The tensors were made in inference mode: clone them before you change them or need gradients.
+    """
+
+    job: Job
+    index: int
+    steps: int
+    sigma: float
+    next_sigma: float
+    latents: Tensor
+    denoised: Tensor
+    seeds: range
+    started: float
+
+    @property
+    def last(self) -> bool:
+        """Whether the pictures with these seeds are finished; then there is a `result`."""
+        return self.index == self.steps - 1
+
+    def preview(self, picture: int = 0) -> Image.Image:
+        """What picture `picture` of the batch looks like so far: `denoised`, decoded."""
+        return decode_latents(self.job.parts, self.denoised[picture : picture + 1])[0].image
+
+    @cached_property
+    def result(self) -> Result:
+        """The finished pictures. Only the last step of each batch has them.
+
+        Raises:
+            NonFiniteError: the network gave NaN or infinity.
+        """
+        if not self.last:
+            raise ValueError(f"step {self.index + 1} of {self.steps} has no result yet; the last one has")
+        _check_finite(self.latents, self.job.parts)
+        pictures = decode_latents(self.job.parts, self.latents)
+        return Result.of(self.job.parts, self.job.request, pictures, self.seeds, time.perf_counter() - self.started)
+
+
+def batch_size(parts: LoadedModel, request: Request) -> int:
+    """How many pictures are computed together: one on the CPU, so that each is the same in any company."""
+    if parts.device.type == "cpu":
+        return 1
+    unit = parts.spec.autoencoder.downscale
+    assert request.width is not None and request.height is not None
+    return max(1, min(_MOST_AT_ONCE, _LATENT_PIXELS_AT_ONCE * unit**2 // (request.width * request.height)))
+
+
+@torch.inference_mode()
+def prepare(parts: LoadedModel, request: Request) -> Job:
+    """Make `request` ready for a model: fill it in, encode its words, choose its noise levels.
+
+    Raises:
+        InputError: the request does not fit the model.
+    """
+    request = request.resolved(parts.spec)
+    assert request.spacing is not None
+    schedule = make_schedule(**asdict(parts.spec.schedule))
+    sigmas = spaced_sigmas(request.spacing, request.steps, schedule)
+    words = encode_request(parts, request)
+    return Job(parts, request, schedule, sigmas, guided_denoiser(parts, request, words, schedule, sigmas))
+
+
+def run(job: Job) -> Iterator[GenerationStep]:
+    """The steps of all pictures, batch after batch. To cancel, stop iterating."""
+    for seeds in job.groups():
+        yield from _draw(job, seeds)
+
+
+@torch.inference_mode()
+def _draw(job: Job, seeds: range) -> Iterator[GenerationStep]:
+    started = time.perf_counter()
+    request = job.request
+    assert request.sampler is not None
+    noise = PictureNoise(seeds)
+    sampler = find_sampler(request.sampler).function
+    options = SamplerOptions(request.eta, job.schedule.coordinates)
+    for step in sampler(job.denoise, starting_latents(job, noise), job.sigmas, noise, options):
+        yield GenerationStep(
+            job, step.index, len(job.sigmas) - 1, step.sigma, step.next_sigma, step.x, step.denoised, seeds, started
+        )
+
+
+def starting_latents(job: Job, noise: PictureNoise) -> Tensor:
+    """Where a picture made from words alone begins: latents (B, C, h, w) that the network sees as noise itself."""
+    drawn = noise.draw(job.latent_shape()).to(job.parts.device)
+    return find_prediction(job.parts.spec.prediction).start(drawn, job.sigmas[0])
+
+
+def _check_finite(latents: Tensor, parts: LoadedModel) -> None:
+    if not bool(torch.isfinite(latents).all()):
+        hint = "" if parts.dtype == torch.float32 else f"; {parts.dtype} may be too narrow: load the model in float32"
+        raise NonFiniteError(f"the U-Net gave NaN or infinity{hint}")
+
+
+def collect(steps: Iterator[GenerationStep]) -> Result:
+    """Run to the end and join the results of all batches."""
+    return Result.join([step.result for step in steps if step.last])

@@ -1,0 +1,124 @@
+"""`rein models list` and `rein models inspect`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+
+from rein.cli.tables import megabytes, table
+from rein.formats.tensors import write_tensors
+from rein.nn.specs import VARIANTS
+from rein.pipeline.model import load
+from tests.cli.conftest import Run
+from tests.pipeline.small import SPECS
+
+
+def test_list_names_every_variant_and_where_it_is(rein: Run) -> None:
+    done = rein("models", "list")
+    assert (done.code, done.err) == (0, "")
+    lines = done.out.splitlines()
+    assert lines[0].split() == ["NAME", "PIXELS", "PREDICTS", "WEIGHTS"]
+    assert {line.split()[0] for line in lines[1:]} == set(VARIANTS)
+    assert lines[1].split()[:5] == ["pocket", "128", "x", "128", "flow"]
+    told = json.loads(rein("models", "list", "--json").out)
+    assert [row["name"] for row in told] == [line.split()[0] for line in lines[1:]]
+    assert [row["name"] for row in told if row["embedded"]] == ["pocket"]
+    assert {row["name"]: row["size"] for row in told} == {name: spec.native_size for name, spec in VARIANTS.items()}
+
+
+def test_inspect_says_what_a_model_is(rein: Run, tiny: str) -> None:
+    done = rein("models", "inspect", tiny)
+    assert (done.code, done.err) == (0, "")
+    assert done.out.startswith("small-pocket\n")
+    for part in (
+        "32 x 32 pixels",
+        "flow, on a flow schedule",
+        "unet.safetensors",
+        "F16",
+        "complete: nothing is missing",
+    ):
+        assert part in done.out
+    told = json.loads(rein("models", "inspect", tiny, "--json").out)
+    model = load(tiny)
+    assert told["weights_hash"] == model.weights_hash
+    assert told["problems"] == []
+    modules = (model.parts.unet, model.parts.autoencoder, model.parts.towers[0])
+    counts = [sum(parameter.numel() for parameter in module.parameters()) for module in modules]
+    assert [entry["parameters"] for entry in told["files"]] == counts
+    assert told["parameters"] == sum(counts)
+    assert [entry["bytes"] for entry in told["files"]] == [
+        (Path(tiny) / entry["name"]).stat().st_size for entry in told["files"]
+    ]
+    assert told["spec"] == json.loads(json.dumps(asdict(SPECS["pocket"])))
+
+
+def test_inspect_finds_what_keeps_a_model_from_loading(rein: Run, tiny: str) -> None:
+    shutil.copytree(tiny, "model")
+    for name in ("text_tower.safetensors", "tokenizer.json"):
+        (Path("model") / name).unlink()
+    content = Path("model/unet.safetensors").read_bytes()
+    Path("model/unet.safetensors").write_bytes(content[:-10])
+    write_tensors("model/autoencoder.safetensors", {"strange": torch.zeros(3)})
+    done = rein("models", "inspect", "model", "--json")
+    assert done.code == 1
+    assert done.err.startswith("rein: error: model would not load: text_tower.safetensors is missing; ")
+    assert done.err.count("\n") == 1
+    first, second, *others = json.loads(done.out)["problems"]
+    assert (first, second) == ("text_tower.safetensors is missing", "tokenizer.json is missing")
+    text = "; ".join(others)
+    assert "unet.safetensors: it is cut short" in text
+    assert "autoencoder.safetensors: 1 unknown to this network" in text
+    assert "of this network's tensors missing" in text
+    shown = rein("models", "inspect", "model")
+    assert shown.code == 1
+    assert shown.out.count("\nproblem: ") == len(others) + 2
+    assert "complete" not in shown.out
+
+
+def test_inspect_looks_into_a_single_file(rein: Run) -> None:
+    write_tensors("a.safetensors", {"x": torch.zeros(2, 3), "y": torch.zeros(4, dtype=torch.float16)}, {"made": "now"})
+    done = rein("models", "inspect", "a.safetensors")
+    assert (done.code, done.err) == (0, "")
+    assert "2 tensors" in done.out
+    assert "made: now" in done.out
+    told = json.loads(rein("models", "inspect", "a.safetensors", "--json").out)
+    assert (told["parameters"], told["tensors"], sorted(told["types"])) == (10, 2, ["F16", "F32"])
+    assert told["metadata"] == {"made": "now"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "code", "reason"),
+    [
+        ("nothing", None, 2, "unknown model 'nothing': known: pocket"),
+        ("pockets", None, 2, "unknown model 'pockets': did you mean 'pocket'?"),
+        ("file.ckpt", b"PK\x03\x04" + bytes(100), 1, "cannot read file.ckpt: it is a PyTorch or ZIP archive"),
+        ("empty", b"", 1, "cannot read empty: it is empty"),
+    ],
+)
+def test_what_is_no_model_is_refused(rein: Run, name: str, content: bytes | None, code: int, reason: str) -> None:
+    if content is not None:
+        Path(name).write_bytes(content)
+    done = rein("models", "inspect", name)
+    assert (done.code, done.out) == (code, "")
+    assert done.err.startswith(f"rein: error: {reason}")
+    assert done.err.count("\n") == 1
+
+
+def test_a_table_has_columns_as_wide_as_needed() -> None:
+    rows = [("NAME", "SIZE", "NOTE"), ("a", "1,000", "is"), ("longer", "7", "")]
+    assert table(rows) == "NAME     SIZE  NOTE\na       1,000  is\nlonger      7"
+
+
+def test_sizes_are_told_in_fitting_units() -> None:
+    assert [megabytes(size) for size in (0, 950, 99_999, 100_000, 37_400_000)] == [
+        "0.0 kB",
+        "0.9 kB",
+        "100.0 kB",
+        "0.1 MB",
+        "37.4 MB",
+    ]

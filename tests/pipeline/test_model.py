@@ -1,0 +1,78 @@
+"""Finding and loading models."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import rein
+from rein.errors import InputError, ReinError
+from rein.pipeline import model as under_test
+from rein.pipeline.model import Model, load, model_folder
+
+SOURCE = Path(rein.__file__).parents[1]
+
+
+def test_a_folder_is_loaded_and_described(tiny_model_folder: Path) -> None:
+    model = rein.load(tiny_model_folder)
+    assert isinstance(model, Model)
+    assert (model.name, model.spec.native_size) == ("small-pocket", 32)
+    assert len(model.weights_hash) == 64
+    assert load(str(tiny_model_folder), dtype="float16").dtype == torch.float16
+
+
+def test_device_and_number_format_are_chosen(tiny_model_folder: Path) -> None:
+    model = load(tiny_model_folder, "cpu", "bf16")
+    assert (model.device, model.dtype) == (torch.device("cpu"), torch.bfloat16)
+    assert load(tiny_model_folder, "cpu").dtype == torch.float32
+    for options in ({"device": "tpu"}, {"dtype": "float8"}):
+        with pytest.raises(InputError, match="unknown"):
+            load(tiny_model_folder, **options)
+
+
+def test_an_unknown_name_gives_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(
+        InputError, match="unknown model 'poket': did you mean 'pocket'\\? Known: pocket; or give a mod"
+    ):
+        load("poket")
+    with pytest.raises(InputError, match="unknown model"):
+        load(tmp_path / "missing")
+
+
+def test_a_single_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    with pytest.raises(InputError, match="is a file: give the folder of a model"):
+        load(tmp_path / "model.safetensors")
+
+
+def test_the_embedded_model_is_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def package(name: str) -> Path:
+        assert name == "rein"
+        return tmp_path
+
+    monkeypatch.setattr(under_test, "files", package)
+    for name in (None, "pocket"):
+        with pytest.raises(ReinError, match="this copy of Rein has no embedded model .*install Rein again") as caught:
+            load(name)
+        assert not isinstance(caught.value, InputError)
+    (tmp_path / "assets" / "pocket").mkdir(parents=True)
+    assert model_folder(None) == model_folder("pocket") == tmp_path / "assets" / "pocket"
+
+
+def test_words_to_picture_imports_no_compiler_and_no_peer(tiny_model_folder: Path, tmp_path: Path) -> None:
+    """PyTorch's compiler takes over a second to import, and some calls on meta tensors import it."""
+    code = f"""
+import sys, rein
+rein.load({str(tiny_model_folder)!r}, "cpu").generate("an apple", steps=1, seed=1).save({str(tmp_path)!r})
+heavy = {{"torch._dynamo", "torch._inductor", "sympy", "transformers", "diffusers", "accelerate", "safetensors"}}
+print(sorted(heavy & set(sys.modules)))
+"""
+    environment = os.environ | {"PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (done.stdout.strip(), done.stderr) == ("[]", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["00000-1.png"]

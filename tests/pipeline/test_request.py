@@ -1,0 +1,180 @@
+"""Requests: ranges, one line for each mistake, JSON and back, and what a model fills in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rein.diffusion.samplers import SAMPLERS
+from rein.diffusion.spacing import SPACINGS
+from rein.errors import InputError
+from rein.nn.specs import POCKET, SD15, SDXL
+from rein.pipeline.request import Request
+
+NAN, INFINITY = float("nan"), float("inf")
+WHOLE = ["1", 1.0, 1.5, True, NAN, INFINITY, None, [1]]
+REAL = ["1", True, NAN, INFINITY, -INFINITY, [1.0]]
+
+WRONG: dict[str, list[Any]] = {
+    "prompt": [None, 5, b"apple", ["apple"], "a" * 1_000_001],
+    "negative_prompt": [None, 5, "a" * 1_000_001],
+    "width": [0, 15, 4097, -8, "128", 128.0, True, NAN],
+    "height": [0, 15, 4097, -8, "128", 128.0, True, NAN],
+    "steps": [0, 1001, -1, *WHOLE],
+    "guidance_scale": [-0.1, 100.1, *REAL],
+    "guidance_rescale": [-0.1, 1.1, None, *REAL],
+    "guidance_interval": [(1.0,), (1.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (0.0, INFINITY), ("0", 1.0), 3.0, "01"],
+    "sampler": [5, "eulr", ""],
+    "spacing": [5, "karas", ""],
+    "eta": [-0.1, 1.1, *REAL],
+    "seed": [-1, 2**63, "7", 7.0, True, NAN],
+    "count": [0, 1001, *WHOLE],
+}
+
+
+@pytest.mark.parametrize(("field", "value"), [(field, value) for field, values in WRONG.items() for value in values])
+def test_a_wrong_value_is_refused_in_one_line_with_its_field(field: str, value: object) -> None:
+    with pytest.raises(InputError) as caught:
+        Request.model_validate({"prompt": "apple", field: value})
+    message = str(caught.value)
+    assert field in message
+    assert "\n" not in message and len(message) < 300
+    assert "pydantic" not in message and "Input should" not in message
+
+
+def test_every_field_has_wrong_values_above() -> None:
+    assert set(WRONG) == set(Request.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"prompt": "a", "steps": 0}, "steps is 0: it must be a whole number from 1 to 1000"),
+        ({"prompt": "a", "guidance_scale": NAN}, "guidance_scale is nan: it must be a number from 0 to 100"),
+        ({"prompt": "a", "seed": "x"}, "seed is 'x': it must be a whole number from 0 to 9223372036854775807"),
+        ({"prompt": "a", "step": 3}, "unknown option 'step': did you mean 'steps'? Known: "),
+        ({"prompt": "a", "sampler": "eulr"}, "unknown sampler 'eulr': did you mean 'euler'? Known: "),
+        ({"prompt": "a", "spacing": "karas"}, "unknown spacing 'karas': did you mean 'karras'? Known: "),
+        ({}, "prompt is missing: it must be a text"),
+        ("apple", "a request must be an object of named fields, not 'apple'"),
+        (
+            {"prompt": "a", "seed": 2**63 - 1, "count": 2},
+            "seed is 9223372036854775807: with 2 pictures it may be at most",
+        ),
+    ],
+)
+def test_what_the_message_says(settings: object, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Request.model_validate(settings)
+    assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"width": 16, "height": 4096, "steps": 1000, "guidance_scale": 0, "seed": 0, "count": 1000},
+        {"width": 4096, "steps": 1, "guidance_scale": 100, "guidance_rescale": 1, "eta": 1, "seed": 2**63 - 1},
+        {"guidance_interval": [0, 5], "guidance_rescale": 0.0},
+    ],
+)
+def test_the_ends_of_the_ranges_are_allowed(settings: dict[str, Any]) -> None:
+    request = Request.model_validate({"prompt": "", **settings})
+    for field, value in settings.items():
+        assert getattr(request, field) == (tuple(value) if isinstance(value, list) else value)
+
+
+def test_a_request_cannot_be_changed_but_replaced() -> None:
+    request = Request(prompt="apple")
+    with pytest.raises(Exception, match="frozen"):
+        request.steps = 3
+    assert request.replace(steps=3).steps == 3 and request.steps == 20
+    with pytest.raises(InputError, match="steps is 0"):
+        request.replace(steps=0)
+    with pytest.raises(InputError, match="unknown option"):
+        request.replace(stepz=1)
+
+
+requests = st.builds(
+    Request,
+    prompt=st.text(max_size=40),
+    negative_prompt=st.text(max_size=40),
+    width=st.none() | st.integers(16, 4096),
+    height=st.none() | st.integers(16, 4096),
+    steps=st.integers(1, 1000),
+    guidance_scale=st.none() | st.floats(0, 100),
+    guidance_rescale=st.floats(0, 1),
+    guidance_interval=st.none() | st.tuples(st.floats(0, 5), st.floats(6, 1e9)),
+    sampler=st.none() | st.sampled_from(sorted(SAMPLERS)),
+    spacing=st.none() | st.sampled_from(sorted(SPACINGS)),
+    eta=st.none() | st.floats(0, 1),
+    seed=st.none() | st.integers(0, 2**62),
+    count=st.integers(1, 1000),
+)
+
+
+@given(requests)
+def test_json_and_back_is_the_same_request(request: Request) -> None:
+    assert Request.from_json(request.to_json()) == request
+    assert Request.model_validate(json.loads(request.to_json())) == request
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[1]", "null", '{"prompt": NaN}', '{"prompt": "a", "steps": 1e400}', "[" * 5000]
+)
+def test_broken_json_is_refused_in_one_line(text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Request.from_json(text)
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("prompt", ["a\udcffb", "\ud83d\ude00", "\ud83d", "naïve 猫 🐈", "two\nlines"])
+def test_any_text_is_a_prompt_and_becomes_well_formed(prompt: str) -> None:
+    request = Request(prompt=prompt, negative_prompt=prompt)
+    assert request.prompt == prompt.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    assert Request.from_json(request.to_json()) == request
+
+
+def test_a_model_fills_in_what_is_left_open() -> None:
+    resolved = Request(prompt="apple").resolved(POCKET)
+    assert (resolved.width, resolved.height) == (128, 128)
+    assert (resolved.sampler, resolved.spacing, resolved.guidance_scale) == ("euler", "linspace", 4.0)
+    assert resolved.seed is not None
+    assert resolved.resolved(POCKET) == resolved
+    assert Request(prompt="apple", seed=7).resolved(SDXL).width == 1024
+
+
+def test_what_is_given_is_kept_and_labels_become_names() -> None:
+    request = Request(
+        prompt="a", width=64, height=32, guidance_scale=0, seed=0, sampler="Euler a", spacing="Karras", eta=0
+    )
+    resolved = request.resolved(SD15)
+    assert (resolved.width, resolved.height, resolved.guidance_scale, resolved.seed) == (64, 32, 0, 0)
+    assert (resolved.sampler, resolved.spacing, resolved.eta) == ("euler_ancestral", "karras", 0)
+
+
+def test_a_sampler_brings_its_own_spacing_where_levels_are_discrete() -> None:
+    assert Request(prompt="a", sampler="ddim").resolved(SD15).spacing == "leading"
+    assert Request(prompt="a", sampler="ddim").resolved(POCKET).spacing == "linspace"
+    tuned = replace(SD15, default_sampler="ddim", default_spacing="trailing")
+    assert Request(prompt="a", sampler="DDIM").resolved(tuned).spacing == "trailing"
+
+
+@pytest.mark.parametrize(
+    ("side", "choices"), [(130, "128 or 136"), (17, "16 or 24"), (4095, "4088 or 4096"), (127, "120 or 128")]
+)
+@pytest.mark.parametrize("field", ["width", "height"])
+def test_a_size_that_does_not_fit_names_the_nearest(field: str, side: int, choices: str) -> None:
+    request = Request.model_validate({"prompt": "a", field: side})
+    with pytest.raises(InputError) as caught:
+        request.resolved(POCKET)
+    assert str(caught.value) == f"{field} is {side}: model 'pocket' needs a multiple of 8 pixels; use {choices}"
+
+
+def test_eta_for_a_sampler_without_it_is_refused() -> None:
+    with pytest.raises(InputError, match="eta is 0.5: sampler 'euler' has none; leave it out, or use ddim, euler_anc"):
+        Request(prompt="a", sampler="euler", eta=0.5).resolved(POCKET)

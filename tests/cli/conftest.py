@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import subprocess
 import sys
 from collections.abc import Callable
@@ -34,6 +35,22 @@ class Finished:
 
 
 Run = Callable[..., Finished]
+
+
+def processor_seconds(work: Callable[[], object]) -> float:
+    """Processor time of the processes that `work` starts and waits for.
+
+    Of a program that neither waits nor uses threads it is the time that it takes, as long as no other one is running;
+    and it stays about the same when others are.
+    """
+
+    def so_far() -> float:
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
+
+    before = so_far()
+    work()
+    return so_far() - before
 
 
 @pytest.fixture(scope="session")

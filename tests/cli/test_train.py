@@ -69,7 +69,6 @@ def test_a_run_is_told_line_by_line(recipe: Path, tmp_path: Path, capsys: pytest
     assert lines[-1].startswith("autoencoder 3/3: ")
     for part in (" pictures/s, ", " left, loss ", "; validation ", "; samples in ", "sample-000003.png"):
         assert part in lines[-1]
-    assert (diary.step, diary.saved) == (3, 3)
     assert diary.model is None  # half a model is none
 
 

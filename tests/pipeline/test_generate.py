@@ -13,6 +13,7 @@ import torch
 
 from rein.diffusion.samplers import SAMPLERS
 from rein.errors import InputError, NonFiniteError
+from rein.pipeline import generate
 from rein.pipeline.generate import GenerationStep, batch_size
 from rein.pipeline.model import Model, load
 from rein.pipeline.request import Request
@@ -268,6 +269,26 @@ def test_pictures_are_batched_on_other_devices_by_their_size(small_model: Loader
     assert batch_size(parts, Request(prompt="", width=64, height=64)) == 1
     sizes = [batch_size(OnGpu(), Request(prompt="", width=side, height=side)) for side in (512, 1024, 4096)]  # type: ignore[arg-type]
     assert sizes == [32, 8, 1]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_batches_as_on_other_devices_draw_the_same_pictures_to_rounding(
+    small_model: Loader, monkeypatch: pytest.MonkeyPatch, family: str, guidance: float
+) -> None:
+    """The batched way of other devices, run on the CPU: three pictures at once, then the fourth."""
+    request = Request(
+        prompt="a red apple", seed=3, steps=3, count=4, sampler="euler_ancestral", guidance_scale=guidance
+    )
+    model = small_model(family)
+    alone = [step for step in model.steps(request) if step.last]
+    monkeypatch.setattr(generate, "batch_size", lambda parts, request: 3)
+    batches = [step for step in model.steps(request) if step.last]
+    assert [list(step.seeds) for step in batches] == [[3, 4, 5], [6]]
+    assert [step.result.seeds for step in batches] == [[3, 4, 5], [6]]
+    ours, theirs = (torch.cat([step.latents for step in steps]) for steps in (batches, alone))
+    assert float((ours - theirs).abs().max() / theirs.abs().max()) <= 1e-3
+    assert batches[0].preview(2).tobytes() == batches[0].result.images[2].tobytes()
 
 
 def test_steps_can_be_told_apart_by_their_seeds(pocket: Model) -> None:

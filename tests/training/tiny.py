@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -135,11 +134,12 @@ def line_table(**options: Any) -> LoopTable:
 
 def crash(folder: Path, adversarial_from: float) -> Iterator[str]:
     """Train, keep a state at step 7, and die at step 9 by SIGKILL, which nothing can catch."""
-    settings = table(adversarial_from=adversarial_from, checkpoint_minutes=0.02)
-    for report in loop(folder, settings).run():
+    settings = table(adversarial_from=adversarial_from, checkpoint_minutes=1e-9)
+    made = loop(folder, settings)
+    for report in made.run():
         yield f"step {report.step} saved {report.saved}"
-        if report.step == 6:
-            time.sleep(1.3)  # past the time of a checkpoint: the next step writes one
+        if report.step == 7:
+            made.table = settings.model_copy(update={"checkpoint_minutes": NEVER})
         if report.step == 9:
             os.kill(os.getpid(), signal.SIGKILL)
 

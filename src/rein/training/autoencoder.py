@@ -42,6 +42,7 @@ class AutoencoderObjective:
             self.discriminator = PatchDiscriminator(DiscriminatorConfig(channels=table.discriminator_channels))
         self._placed: Tensor | None = None
         self.adversarial_step = round(table.adversarial_from * table.steps)
+        self._adversarial = table.adversarial_weight > 0 and self.adversarial_step < table.steps
 
     def place(self, device: torch.device) -> None:
         """On a GPU the pictures are kept there as bytes; on the CPU they stay mapped from their file."""
@@ -51,7 +52,7 @@ class AutoencoderObjective:
     def players(self) -> list[Player]:
         """The autoencoder, and from its step on the discriminator."""
         players = [Player("autoencoder", self.autoencoder, self._loss)]
-        if self.adversarial_step < self.table.steps and self.table.adversarial_weight:
+        if self._adversarial:
             judge = Player("discriminator", self.discriminator, self._judge, self.adversarial_step, averaged=False)
             players.append(judge)
         return players
@@ -61,7 +62,7 @@ class AutoencoderObjective:
 
     def _loss(self, module: nn.Module, batch: Batch) -> Losses:
         pixels = self._pixels(self.pictures, batch.indices)
-        judged = batch.step >= self.adversarial_step and self.table.adversarial_weight > 0
+        judged = self._adversarial and batch.step >= self.adversarial_step
         # The balance goes back through both networks twice, which their compiled forms refuse.
         rebuilt, distribution = (module.forward if judged else module)(pixels, self._noise(batch))
         rebuilt = rebuilt.float()

@@ -99,3 +99,19 @@ def test_a_folder_that_holds_a_run_is_not_overwritten(art: Art, recipe: Path, tm
     recipe.write_text(recipe.read_text().replace("steps = 6", "steps = 7"))
     with pytest.raises(InputError, match="another recipe"):
         next(train_recipe(recipe, tmp_path / "run", resume=True, art=art))
+
+
+def test_a_run_goes_on_from_a_model(art: Art, recipe: Path, tmp_path: Path) -> None:
+    first = list(train_recipe(recipe, tmp_path / "first", art=art))[-1].model
+    assert first is not None
+    more = tmp_path / "more.toml"
+    stage = RECIPE[RECIPE.rindex("[[stage]]") :]
+    more.write_text(f'[data]\nsize = 32\n[model]\nstart = "{first}"\n{stage}')
+    second = list(train_recipe(more, tmp_path / "second", art=art))[-1].model
+    assert second is not None
+    before, after = weights(first), weights(second)
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert all(name in same for name in before if name.startswith("autoencoder"))
+    assert not all(name in same for name in before if name.startswith("unet"))
+    distance = max(float((before[name] - after[name]).abs().max()) for name in before)
+    assert distance < 0.05, "six steps move the weights a little: they were not begun anew"

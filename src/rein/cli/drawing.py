@@ -96,13 +96,14 @@ class Drawing:
         self._images += result.images if keep else []
         for image, seed in zip(result.images, result.seeds, strict=True):
             try:
-                self.paths += replace(result, images=[image], seeds=[seed]).save(self._place.picture(seed))
+                [path] = replace(result, images=[image], seeds=[seed]).save(self._place.picture(seed))
             except OutputError as error:
                 kept = f"{len(self.paths)} of {result.request.count} pictures are finished and kept"
                 raise OutputError(f"{error} ({kept})") from error
             self.seeds.append(seed)
+            self.paths.append(path)
             if aloud and not self.quiet:
-                meter.say(f"seed {seed}: {self.paths[-1]}")
+                meter.say(f"seed {seed}: {path}")
 
     def _lay_out(self) -> None:
         """Save a sheet of all pictures, each with its seed and the prompt below it."""

@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._functorch import config as functorch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rein.errors import NonFiniteError, require
@@ -123,8 +122,6 @@ class Loop:
         average = Average(player.module, self.table.ema) if self.table.ema and player.averaged else None
         self.trained[player.name] = Trained(player.module, optimiser, average)
         if self.table.compile:
-            # The adversarial weight needs two gradients of one compiled graph, so the graph must not reuse its buffers.
-            functorch.donated_buffer = False
             player.module.compile()
         self.prepared[player.name] = self.accelerator.prepare_model(player.module)
 

@@ -40,8 +40,10 @@ class ModelTable(Table):
     """Which row of the variant table is built, and changes to it by dotted name, such as `unet.channels`."""
 
     variant: str = "pocket"
-    vocabulary: int = Field(default=1024, ge=300, le=65_536)
+    vocabulary: int = Field(default=1024, ge=514, le=65_536)
     overrides: dict[str, Any] = Field(default_factory=dict)
+    start: str | None = None
+    """A model to go on from, by name or folder: its shape and vocabulary replace the rest of this table."""
 
 
 Decay = Annotated[float, Field(ge=0, lt=1)]

@@ -8,15 +8,18 @@ from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from torch import Tensor
+
 from rein.diffusion.schedule import make_schedule
 from rein.errors import InputError
 from rein.files import atomic_file
-from rein.formats.checkpoint import save_model
+from rein.formats.checkpoint import LoadedModel, load_model, save_model
 from rein.formats.tensors import read_tensors
 from rein.nn.autoencoder import Autoencoder
 from rein.nn.clip import TextTower
 from rein.nn.specs import ModelSpec
 from rein.nn.unet import UNet
+from rein.pipeline.model import model_folder
 from rein.text.tokenizer import Tokenizer
 from rein.training.autoencoder import FILE_NAME as AUTOENCODER_FILE
 from rein.training.autoencoder import AutoencoderObjective
@@ -25,6 +28,7 @@ from rein.training.loop import Loop, Report
 from rein.training.objective import Objective
 from rein.training.prepare import Art, latent_set, make_spec, make_vocabulary, open_art, sample_prompts
 from rein.training.recipe import AutoencoderTable, DenoiserTable, Recipe, Stage, read_recipe
+from rein.training.report import scalars
 
 _RECIPE_COPY = "recipe.json"
 
@@ -52,25 +56,99 @@ def train_recipe(
         NonFiniteError: a loss was not finite.
     """
     recipe = read_recipe(path)
+    start = None if recipe.model.start is None else load_model(model_folder(recipe.model.start))
     _claim(recipe, output, resume)
     yield StageReport("data", message="fetching, rendering and composing pictures")
-    art = open_art(recipe.data) if art is None else art
-    captions = art.captions("train")
-    tokenizer = make_vocabulary(captions, recipe.model.vocabulary)
-    spec = make_spec(recipe.model, tokenizer)
+    run = _begin(recipe, output, open_art(recipe.data) if art is None else art, start)
     for number, stage in enumerate(recipe.stage, start=1):
         folder = output / f"{number}-{stage.objective}"
         if _finished(folder, stage):
             yield StageReport(stage.objective, message="finished before")
             continue
         yield StageReport(stage.objective, message="preparing")
-        objective = _objective(stage, spec, art, tokenizer, folder, output, recipe)
-        loop = Loop(objective, stage, folder, _identity(recipe, number))
+        loop = Loop(run.objective(stage, folder), stage, folder, _identity(recipe, number))
         loop.resume()
-        for report in loop.run():
+        for report in scalars(loop.run(), folder):
             yield StageReport(stage.objective, report)
         loop.finish(folder)
-    yield StageReport("model", model=_assemble(recipe, spec, tokenizer, output))
+    yield StageReport("model", model=run.assemble())
+
+
+def _begin(recipe: Recipe, output: Path, art: Art, start: LoadedModel | None) -> _Run:
+    """Vocabulary and specification of a run: of the model it starts from, or made from the captions and the recipe."""
+    if start is not None:
+        return _Run(recipe, output, art, start.tokenizers[0], start.spec, start)
+    tokenizer = make_vocabulary(art.captions("train"), recipe.model.vocabulary)
+    return _Run(recipe, output, art, tokenizer, make_spec(recipe.model, tokenizer))
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What all stages of a run share; `start` is the model that it goes on from, if it does not begin with nothing."""
+
+    recipe: Recipe
+    output: Path
+    art: Art
+    tokenizer: Tokenizer
+    spec: ModelSpec
+    start: LoadedModel | None = None
+
+    def objective(self, stage: Stage, folder: Path) -> Objective:
+        """The objective of a stage, ready for the loop."""
+        if isinstance(stage, AutoencoderTable):
+            objective = AutoencoderObjective(self.spec.autoencoder, stage, self.art.pictures, self.art.held_out)
+            if self.start is not None:
+                objective.autoencoder.load_state_dict(self.start.autoencoder.state_dict())
+            return objective
+        folder.mkdir(parents=True, exist_ok=True)
+        return self._denoiser(stage, folder)
+
+    def _denoiser(self, stage: DenoiserTable, folder: Path) -> DenoiserObjective:
+        spec, length = self.spec, self.spec.towers[0].context_length
+        autoencoder = self.autoencoder()
+        objective = DenoiserObjective(
+            spec,
+            stage,
+            latent_set(self.art, "train", autoencoder, spec, self.tokenizer, folder),
+            latent_set(self.art, "validation", autoencoder, spec, self.tokenizer, folder),
+            make_schedule(**asdict(spec.schedule)),
+            sample_prompts(self.art, self.tokenizer, length),
+            self.tokenizer.batch([""], length)[0],
+            autoencoder,
+        )
+        if self.start is not None:
+            objective.model.unet.load_state_dict(self.start.unet.state_dict())
+            objective.model.tower.load_state_dict(self.start.towers[0].state_dict())
+        return objective
+
+    def autoencoder(self) -> Autoencoder:
+        """The autoencoder that a stage has made, or that of the model the run starts from."""
+        autoencoder = Autoencoder(self.spec.autoencoder)
+        autoencoder.load_state_dict(self._trained(AUTOENCODER_FILE))
+        return autoencoder.eval()
+
+    def _trained(self, name: str) -> dict[str, Tensor]:
+        for number, stage in enumerate(self.recipe.stage, start=1):
+            path = self.output / f"{number}-{stage.objective}" / name
+            if path.exists():
+                return read_tensors(path)
+        if self.start is None:
+            raise InputError(f"recipe: no stage makes {name}: add that stage, or name a model under model.start")
+        networks = {
+            AUTOENCODER_FILE: self.start.autoencoder,
+            UNET_FILE: self.start.unet,
+            TOWER_FILE: self.start.towers[0],
+        }
+        return networks[name].state_dict()
+
+    def assemble(self) -> Path | None:
+        """The model folder in half precision; None where the recipe makes only a part of a model."""
+        if self.start is None and {stage.objective for stage in self.recipe.stage} != {"autoencoder", "denoiser"}:
+            return None
+        unet, tower = UNet(self.spec.unet), TextTower(self.spec.towers[0])
+        unet.load_state_dict(self._trained(UNET_FILE))
+        tower.load_state_dict(self._trained(TOWER_FILE))
+        return save_model(self.output / "model", self.spec, unet, self.autoencoder(), [tower], self.tokenizer)
 
 
 def _claim(recipe: Recipe, output: Path, resume: bool) -> None:
@@ -100,51 +178,3 @@ def _files(stage: Stage) -> tuple[str, ...]:
 
 def _finished(folder: Path, stage: Stage) -> bool:
     return all((folder / name).exists() for name in _files(stage))
-
-
-def _objective(
-    stage: Stage, spec: ModelSpec, art: Art, tokenizer: Tokenizer, folder: Path, output: Path, recipe: Recipe
-) -> Objective:
-    if isinstance(stage, AutoencoderTable):
-        return AutoencoderObjective(spec.autoencoder, stage, art.pictures, art.held_out)
-    assert isinstance(stage, DenoiserTable)
-    folder.mkdir(parents=True, exist_ok=True)
-    autoencoder = _load_autoencoder(recipe, spec, output)
-    length = spec.towers[0].context_length
-    return DenoiserObjective(
-        spec,
-        stage,
-        latent_set(art, "train", autoencoder, spec, tokenizer, folder),
-        latent_set(art, "validation", autoencoder, spec, tokenizer, folder),
-        make_schedule(**asdict(spec.schedule)),
-        sample_prompts(art, tokenizer, length),
-        tokenizer.batch([""], length)[0],
-        autoencoder,
-    )
-
-
-def _stage_file(recipe: Recipe, output: Path, name: str) -> Path:
-    for number, stage in enumerate(recipe.stage, start=1):
-        path = output / f"{number}-{stage.objective}" / name
-        if path.exists():
-            return path
-    raise InputError(f"recipe: no stage makes {name}; a denoiser needs an autoencoder stage before it")
-
-
-def _load_autoencoder(recipe: Recipe, spec: ModelSpec, output: Path) -> Autoencoder:
-    autoencoder = Autoencoder(spec.autoencoder)
-    autoencoder.load_state_dict(read_tensors(_stage_file(recipe, output, AUTOENCODER_FILE)))
-    return autoencoder.eval()
-
-
-def _assemble(recipe: Recipe, spec: ModelSpec, tokenizer: Tokenizer, output: Path) -> Path | None:
-    """The model folder in half precision, if the recipe trained all of a model."""
-    if {stage.objective for stage in recipe.stage} != {"autoencoder", "denoiser"}:
-        return None
-    unet, tower = UNet(spec.unet), TextTower(spec.towers[0])
-    unet.load_state_dict(read_tensors(_stage_file(recipe, output, UNET_FILE)))
-    tower.load_state_dict(read_tensors(_stage_file(recipe, output, TOWER_FILE)))
-    folder = output / "model"
-    autoencoder = _load_autoencoder(recipe, spec, output)
-    save_model(folder, spec, unet, autoencoder, [tower], tokenizer)
-    return folder

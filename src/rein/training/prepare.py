@@ -123,7 +123,7 @@ def latent_set(
 def sample_prompts(art: Art, tokenizer: Tokenizer, length: int) -> SamplePrompts:
     """The first captions of trained and of held-out pictures, for the sheets drawn while training."""
     half = SAMPLE_PICTURES // 2
-    texts = [group[0] for split in ("train", "validation") for group in art.captions(split)[:half]]
+    texts = [dataset.label(i).captions[0] for dataset in (art.train, art.validation) for i in range(half)]
     return SamplePrompts(tokenizer.batch(texts, length), texts)
 
 

@@ -1,5 +1,6 @@
 """Pictures between Pillow, tensors and files."""
 
+import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,18 @@ from PIL import ExifTags, Image
 
 from rein import images
 from rein.errors import DamagedFileError, InputError, NonFiniteError, OutputError
-from rein.images import crop_to, fit_within, grid, pil_to_tensor, read_image, read_png_texts, tensor_to_pil, write_png
+from rein.images import (
+    BEST_PSNR,
+    crop_to,
+    fit_within,
+    grid,
+    pil_to_tensor,
+    psnr,
+    read_image,
+    read_png_texts,
+    tensor_to_pil,
+    write_png,
+)
 
 INFOTEXT = "a red apple\nNegative prompt: blurry\nSteps: 20, Sampler: Euler a, Seed: 7"
 
@@ -226,3 +238,14 @@ def test_an_unwritable_place_is_refused_and_left_clean(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="folder does not exist"):
         write_png(gradient(), tmp_path / "none" / "a.png")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_psnr_by_hand() -> None:
+    real = torch.full((3, 3, 4, 4), 128 / 127.5 - 1)
+    made = real.clone()
+    made[1] += 2 / 255 * 3  # three levels everywhere
+    made[2, :, 0, 0] = 5.0  # clipped to 1: from level 128 to 255
+    values = psnr(made, real)
+    assert values[0] == BEST_PSNR
+    assert values[1].item() == pytest.approx(20 * math.log10(255 / 3), abs=1e-4)
+    assert values[2].item() == pytest.approx(10 * math.log10(255**2 / (127**2 / 16)), abs=1e-4)

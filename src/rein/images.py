@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 FORMATS = ("PNG", "JPEG", "WEBP")
 """What is read. Pillow knows dozens of formats; the others are closed doors."""
 
+BEST_PSNR = 100.0
+"""dB, reported for equal pictures."""
+
 MAX_FILE_BYTES = 256 * 2**20
 MAX_PIXELS = 64 * 2**20
 
@@ -54,6 +57,18 @@ def tensor_to_pil(tensor: torch.Tensor) -> Image.Image:
         raise NonFiniteError("the picture holds NaN or infinity; try float32 (float16 overflows in some autoencoders)")
     levels = ((values.clamp(-1.0, 1.0) + 1.0) * 127.5).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy())
+
+
+def psnr(made: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio in dB of each picture (B,), on the 256 levels that a saved picture has.
+
+    Args:
+        made: (B, 3, H, W), clipped to [-1, 1] first.
+        real: likewise, in [-1, 1]. Equal pictures get `BEST_PSNR`, where the formula gives infinity.
+    """
+    levels = [((pixels.float().clamp(-1, 1) + 1) * 127.5).round() for pixels in (made, real)]
+    error = (levels[0] - levels[1]).square().flatten(1).mean(dim=1)
+    return (10 * (255.0**2 / error).log10()).clamp(max=BEST_PSNR)
 
 
 def to_rgb(image: Image.Image, background: tuple[int, int, int] = (255, 255, 255)) -> Image.Image:

@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from rein.formats.tensors import read_tensors
 from rein.nn.autoencoder import Autoencoder
-from rein.training.autoencoder import FILE_NAME, AutoencoderObjective, gradient_difference, peak_signal_to_noise
+from rein.training.autoencoder import FILE_NAME, AutoencoderObjective, gradient_difference
 from rein.training.objective import Batch
 from tests.training.tiny import CONFIG, loop, objective, pictures, table
 
@@ -117,15 +117,6 @@ def test_the_gradient_term_is_zero_for_a_shift_of_brightness() -> None:
     real = pixels()
     assert float(gradient_difference(real + 0.3, real)) == pytest.approx(0, abs=1e-6)
     assert float(gradient_difference(real.flip(-1), real)) > 0.05
-
-
-def test_peak_signal_to_noise_by_hand() -> None:
-    real = torch.zeros(3, 3, 8, 8)
-    made = torch.stack([real[0] + 0.2, real[1] + 0.02, real[2]])
-    values = peak_signal_to_noise(made, real)
-    assert values[:2].tolist() == pytest.approx([20.0, 40.0], abs=1e-3)  # 10 log10(2² / 0.2²)
-    assert values[2] >= 100
-    assert float(peak_signal_to_noise(torch.full((1, 3, 2, 2), 5.0), torch.ones(1, 3, 2, 2))[0]) >= 100  # clipped
 
 
 @pytest.fixture(scope="module")

@@ -139,3 +139,8 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
     path.write_text("[[stage]]\nobjective = 'autoencoder'\nstepps = 3\n")
     with pytest.raises(InputError, match=r"recipe\.toml: stage 1: (steps|batch_size) is missing|stepps is unknown"):
         read_recipe(path)
+
+
+def test_a_misspelt_key_is_named_before_the_one_it_should_have_been() -> None:
+    with pytest.raises(InputError, match="stage 1: step is unknown: did you mean 'steps'"):
+        check_recipe({"stage": [{"objective": "denoiser", "step": 3, "batch_size": 2}]}, "a.toml")

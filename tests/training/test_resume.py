@@ -6,14 +6,18 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from rein.errors import DamagedFileError, InputError
 from rein.formats.tensors import read_header, read_tensors, write_tensors
+from rein.training.interrupt import HeldInterrupt
 from rein.training.loop import Loop
+from rein.training.objective import Batch, Losses
 from rein.training.state import FILE_NAME
 from tests.training.tiny import NEVER, RECIPE, loop, objective, same, state, table
 
@@ -155,3 +159,51 @@ def test_the_seconds_add_up(tmp_path: Path) -> None:
     assert float(metadata["seconds"]) > first > 0
     assert metadata["step"] == "3" and metadata["recipe"] == RECIPE
     assert settings.checkpoint_minutes == NEVER
+
+
+def test_ctrl_c_finishes_and_keeps_the_step_in_work(tmp_path: Path) -> None:
+    settings = table()
+    stopped = loop(tmp_path / "stopped", settings)
+    [player] = stopped.players
+
+    def interrupted(module: nn.Module, batch: Batch) -> Losses:
+        if batch.step == 4:
+            signal.raise_signal(signal.SIGINT)
+        return player.loss(module, batch)
+
+    stopped.players = [replace(player, loss=interrupted)]
+    reports = []
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        for report in stopped.run():
+            reports.append(report)
+    except KeyboardInterrupt:
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert [report.step for report in reports] == [1, 2, 3, 4, 5]
+    assert reports[-1].saved
+
+    resumed = loop(tmp_path / "stopped", settings)
+    assert resumed.resume() == 5
+    assert [report.step for report in resumed.run()] == [6, 7, 8, 9, 10, 11, 12]
+    unbroken = loop(tmp_path / "unbroken", settings)
+    assert len(list(unbroken.run())) == 12
+    assert same(state(tmp_path / "stopped"), state(tmp_path / "unbroken"))
+
+
+def test_a_second_ctrl_c_interrupts_at_once() -> None:
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with HeldInterrupt() as held:
+            signal.raise_signal(signal.SIGINT)
+            assert held.asked
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with HeldInterrupt() as deaf:
+            signal.raise_signal(signal.SIGINT)
+        assert not deaf.asked
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rein.formats.tensors import write_tensors
-from rein.images import grid, tensor_to_pil
+from rein.images import grid, psnr, tensor_to_pil
 from rein.nn.autoencoder import Autoencoder
 from rein.nn.discriminator import PatchDiscriminator
 from rein.nn.specs import AutoencoderConfig, DiscriminatorConfig
@@ -118,7 +118,7 @@ class AutoencoderObjective:
     def validate(self) -> dict[str, float]:
         """Mean PSNR in dB over 256 held-out pictures, in fp32."""
         pixels, rebuilt = self._rebuilt(256)
-        return {"psnr": float(peak_signal_to_noise(rebuilt, pixels).mean())}
+        return {"psnr": float(psnr(rebuilt, pixels).mean())}
 
     def sample(self) -> Image.Image:
         """Held-out pictures above their reconstructions."""
@@ -160,9 +160,3 @@ def gradient_difference(made: Tensor, real: Tensor) -> Tensor:
     across = (made.diff(dim=-1) - real.diff(dim=-1)).abs().mean()
     down = (made.diff(dim=-2) - real.diff(dim=-2)).abs().mean()
     return across + down
-
-
-def peak_signal_to_noise(made: Tensor, real: Tensor) -> Tensor:
-    """PSNR in dB of each picture (B,), for pixels in [-1, 1]; what leaves that range is clipped first, as in a file."""
-    squared = (made.clamp(-1, 1) - real).square().flatten(1).mean(dim=1)
-    return 10 * torch.log10(4.0 / squared.clamp(min=1e-10))

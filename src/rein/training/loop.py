@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rein.errors import NonFiniteError, require
+from rein.training.interrupt import HeldInterrupt
 from rein.training.objective import Batch, Losses, Objective, Player
 from rein.training.optim import Average, adamw, rate_factor, swap
 from rein.training.recipe import LoopTable
@@ -73,6 +74,8 @@ class Loop:
         """Train to the last step, yielding a report for each. State and samples are written as the table says.
 
         A new run writes its first state after its first step, so that a folder that cannot be written shows at once.
+        After Ctrl-C the step in work is finished, saved and reported before KeyboardInterrupt is raised; where several
+        processes train together, whose steps would part, it is raised at once.
 
         Raises:
             NonFiniteError: a loss or a gradient is not finite. The last state from which the losses are finite is kept.
@@ -81,11 +84,12 @@ class Loop:
         began, first = time.monotonic(), self.step
         last_saved, last_sampled = (began if first else -math.inf), began
         while self.step < self.table.steps:
-            with _attention(self.accelerator.device):
+            with _attention(self.accelerator.device), self._interrupts() as held:
                 losses = self._step()
                 now = time.monotonic()
                 done = self.step == self.table.steps
-                save = done or now - last_saved > 60 * self.table.checkpoint_minutes
+                stop = isinstance(held, HeldInterrupt) and held.asked
+                save = done or stop or now - last_saved > 60 * self.table.checkpoint_minutes
                 show = done or now - last_sampled > 60 * self.table.sample_minutes
                 if save:
                     self._save(self.seconds + now - began)
@@ -104,6 +108,8 @@ class Loop:
                 sample,
                 save,
             )
+            if stop:
+                raise KeyboardInterrupt
 
     def finish(self, folder: Path) -> None:
         """Save what was trained, with averaged weights, into a model folder."""
@@ -124,6 +130,9 @@ class Loop:
         if self.table.compile:
             player.module.compile()
         self.prepared[player.name] = self.accelerator.prepare_model(player.module)
+
+    def _interrupts(self) -> AbstractContextManager[object]:
+        return HeldInterrupt() if self.accelerator.num_processes == 1 else nullcontext()
 
     def _step(self) -> dict[str, float]:
         shown: dict[str, float] = {}

@@ -19,7 +19,7 @@ def adamw(module: nn.Module, table: LoopTable) -> torch.optim.AdamW:
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     used = [group for group in groups if group["params"]]
-    return torch.optim.AdamW(used, lr=table.learning_rate, betas=table.betas, foreach=True)
+    return torch.optim.AdamW(used, lr=table.learning_rate, betas=table.betas, fused=True)
 
 
 def rate_factor(step: int, table: LoopTable) -> float:

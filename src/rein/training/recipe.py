@@ -40,7 +40,7 @@ class ModelTable(Table):
     """Which row of the variant table is built, and changes to it by dotted name, such as `unet.channels`."""
 
     variant: str = "pocket"
-    vocabulary: int = Field(default=1024, ge=514, le=65_536)
+    vocabulary: int = Field(default=2048, ge=514, le=65_536)
     overrides: dict[str, Any] = Field(default_factory=dict)
     start: str | None = None
     """A model to go on from, by name or folder: its shape and vocabulary replace the rest of this table."""
@@ -135,7 +135,8 @@ def check_recipe(values: dict[str, Any], source: str) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
+        errors = error.errors()  # an unknown key before a missing one: it may be that one misspelt
+        first = next((entry for entry in errors if entry["type"] == "extra_forbidden"), errors[0])
         kind, place, value = first["type"], _place(first["loc"]), first["input"]
         if kind == "extra_forbidden":
             problem = f"{place} is unknown: {_known(first['loc'])}"

@@ -24,14 +24,16 @@ from rein.diffusion.schedule import make_schedule
 from rein.diffusion.spacing import spaced_sigmas
 from rein.pipeline.generate import Job, run
 from rein.pipeline.model import Model, load
-from rein.pipeline.network import encode_request, guided_denoiser
+from rein.pipeline.network import guided_denoiser, plan_request
 from rein.pipeline.request import Request
+from rein.pipeline.words import drawn_words
 from rein.text.encode import Conditioning
+from rein.text.plan import PromptPlan
 
 PROMPT = "a red apple, flat style"
 
 
-def rein_loop(model: Model, request: Request, words: Conditioning) -> Callable[[], Tensor]:
+def rein_loop(model: Model, request: Request, plan: PromptPlan) -> Callable[[], Tensor]:
     """Rein's own loop from encoded words on, as `model.generate` runs it."""
     assert request.spacing is not None
 
@@ -39,8 +41,8 @@ def rein_loop(model: Model, request: Request, words: Conditioning) -> Callable[[
     def latents() -> Tensor:
         schedule = make_schedule(**asdict(model.spec.schedule))
         sigmas = spaced_sigmas(str(request.spacing), request.steps, schedule)
-        denoise = guided_denoiser(model.parts, request, words, schedule, sigmas)
-        for step in run(Job(model.parts, request, schedule, sigmas, denoise)):
+        denoise = guided_denoiser(model.parts, request, plan, schedule, sigmas)
+        for step in run(Job(model.parts, request, schedule, sigmas, denoise, (drawn_words(request),))):
             finished = step.latents
         return finished
 
@@ -123,11 +125,12 @@ def measure(model: Model, label: str, options: argparse.Namespace) -> None:
     request = Request(prompt=PROMPT, seed=7, steps=options.steps, sampler="euler", spacing="linspace")
     request = request.resolved(model.spec)
     with torch.inference_mode():
-        words = encode_request(model.parts, request)
+        plan = plan_request(model.parts, request)
+        words = Conditioning.cat(plan.steps[0].rows)
     contiguous, channels_last = peer_unet(model), peer_unet(model)
     channels_last.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     loops = {
-        "rein": rein_loop(model, request, words),
+        "rein": rein_loop(model, request, plan),
         "diffusers": peer_loop(model, request, words, contiguous),
         "diffusers, channels_last": peer_loop(model, request, words, channels_last),
     }

@@ -26,7 +26,7 @@ ONLY_PLAIN = Mixture(plain=1, colour=0, background=0, position=0, count=0, pair=
 
 
 def named(shown: Tensor, known: Tensor, concepts: Tensor, time: float) -> Tensor:
-    """The most likely concept (Q,) of noisy latents `shown` (Q, D), given clean latents `known` (N, D) of `concepts`."""
+    """The most likely concept (Q,) of noisy latents `shown` (Q, D), given clean `known` (N, D) of `concepts`."""
     distance = torch.cdist(shown, (1 - time) * known).square()
     likely = (-distance / (2 * time**2)).softmax(dim=1)
     votes = torch.zeros(len(shown), int(concepts.max()) + 1).index_add_(1, concepts, likely)

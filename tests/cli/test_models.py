@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from dataclasses import asdict
@@ -9,12 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from rein.cli.tables import megabytes, table
+from rein.formats.saving import ModuleSource, file_metadata, write_diffusers
 from rein.formats.tensors import write_tensors
 from rein.nn.specs import VARIANTS
 from rein.pipeline.model import load
 from tests.cli.conftest import Run
+from tests.formats.small_files import original_state, single_file, small
 from tests.pipeline.small import SPECS
 
 
@@ -84,11 +88,98 @@ def test_inspect_looks_into_a_single_file(rein: Run) -> None:
     write_tensors("a.safetensors", {"x": torch.zeros(2, 3), "y": torch.zeros(4, dtype=torch.float16)}, {"made": "now"})
     done = rein("models", "inspect", "a.safetensors")
     assert (done.code, done.err) == (0, "")
-    assert "2 tensors" in done.out
-    assert "made: now" in done.out
+    assert "holds     unknown: its tensors belong to no kind of network that Rein knows" in done.out
+    assert "10 in 2 tensors of" in done.out
+    assert "made      now" in done.out
     told = json.loads(rein("models", "inspect", "a.safetensors", "--json").out)
+    assert (told["kind"], told["container"], told["family"]) == ("unknown", "safetensors", None)
     assert (told["parameters"], told["tensors"], sorted(told["types"])) == (10, 2, ["F16", "F32"])
     assert told["metadata"] == {"made": "now"}
+    digest = hashlib.sha256(Path("a.safetensors").read_bytes()).hexdigest()
+    assert (told["sha256"], told["short_hash"]) == (digest, digest[:10])
+    assert json.loads(rein("models", "inspect", "a.safetensors", "--json", "--no-hash").out)["sha256"] is None
+
+
+def test_inspect_recognises_a_model_in_a_single_file(rein: Run, tmp_path: Path) -> None:
+    path = single_file(tmp_path, "sd21")
+    done = rein("models", "inspect", path)
+    assert (done.code, done.err) == (0, "")
+    for part in (
+        "family    sd21",
+        "parts     U-Net, autoencoder, text tower",
+        "predicts  v\n",
+        "complete: nothing is mis",
+    ):
+        assert part in done.out
+    assert "rein.model" not in done.out
+    told = json.loads(rein("models", "inspect", path, "--json").out)
+    assert (told["kind"], told["family"], told["prediction"], told["prediction_settled"]) == (
+        "model",
+        "sd21",
+        "v",
+        True,
+    )
+    assert told["size"] == 64 and told["ema"] is False
+    assert told["parameters"] == sum(p.numel() for module in small("sd21")[1].values() for p in module.parameters())
+    assert told["types"] == ["F32"] and told["bytes"] == path.stat().st_size
+    assert told["missing"] == told["extra"] == {"count": 0, "names": []}
+    assert told["problems"] == []
+
+
+def test_inspect_tells_what_keeps_a_file_from_loading(rein: Run, tmp_path: Path) -> None:
+    spec = small("sd15")[0]
+    state = {name: value for name, value in original_state("sd15").items() if not name.startswith("first_stage_model.")}
+    del state["model.diffusion_model.out.2.bias"]
+    write_tensors("a", {**state, "strange": torch.zeros(1)}, file_metadata(spec))
+    done = rein("models", "inspect", "a", "--json", "--no-hash")
+    assert done.code == 1
+    assert done.err.startswith(
+        "rein: error: a would not load: it lacks the autoencoder; it lacks 1 tensor: 'model.diff"
+    )
+    told = json.loads(done.out)
+    assert told["missing"] == {"count": 1, "names": ["model.diffusion_model.out.2.bias"]}
+    assert told["extra"] == {"count": 1, "names": ["strange"]}
+
+
+def test_inspect_looks_into_a_diffusers_folder(rein: Run, tmp_path: Path) -> None:
+    spec, networks = small("sd15")
+    write_diffusers(tmp_path / "model", spec, ModuleSource(networks))
+    told = json.loads(rein("models", "inspect", "model", "--json").out)
+    assert (told["container"], told["kind"], told["prediction"]) == ("diffusers folder", "model", "epsilon")
+    assert told["parts"] == ["U-Net", "autoencoder", "text tower"] and len(told["sha256"]) == 64
+    assert "complete: nothing is missing" in rein("models", "inspect", "model", "--no-hash").out
+    (tmp_path / "model/vae/diffusion_pytorch_model.safetensors").unlink()
+    done = rein("models", "inspect", "model")
+    assert done.code == 1 and "vae has no weights" in done.err
+
+
+@pytest.mark.parametrize("family", ["sd15-inpainting", "sd2-depth", "sd15-instruct-pix2pix", "sdxl", "sdxl-refiner"])
+def test_generate_draws_with_a_single_file(rein: Run, tmp_path: Path, family: str) -> None:
+    path = single_file(tmp_path, family)
+    done = rein("generate", "an owl", "--model", path, "--steps", 1, "--seed", 1, "--device", "cpu", "-o", "owl.png")
+    assert (done.code, done.err) == (0, "")
+    with Image.open("owl.png") as picture:
+        assert picture.size == (64, 64)
+
+
+def test_generate_tells_what_it_leaves_out_of_a_file(rein: Run) -> None:
+    state = original_state("sd15") | {"strange": torch.zeros(1), "betas": torch.zeros(3)}
+    write_tensors("a", state, file_metadata(small("sd15")[0]))
+    done = rein("generate", "an owl", "--model", "a", "--steps", 1, "--seed", 1, "--device", "cpu", "-o", "owl.png")
+    assert done.code == 0 and "a: not used: 1 tensor: 'strange'\n" in done.out + done.err
+
+
+def test_generate_passes_the_choices_in_loading_on(rein: Run, tmp_path: Path) -> None:
+    path = single_file(tmp_path)
+    words = ("generate", "an owl", "--model", path, "--steps", 1, "--seed", 1, "--device", "cpu", "-o", "owl.png")
+    assert rein(*words, "--vae", path, "--prediction", "v").code == 0
+    for more, message in (
+        (("--prediction", "w"), "unknown prediction 'w'"),
+        (("--vae", "none"), "there is no file none"),
+        (("--ema",), "has no averaged (EMA) weights"),
+    ):
+        done = rein(*words, *more)
+        assert done.code == 2 and message in done.err and done.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -96,7 +187,7 @@ def test_inspect_looks_into_a_single_file(rein: Run) -> None:
     [
         ("nothing", None, 2, "unknown model 'nothing': known: pocket"),
         ("pockets", None, 2, "unknown model 'pockets': did you mean 'pocket'?"),
-        ("file.ckpt", b"PK\x03\x04" + bytes(100), 1, "cannot read file.ckpt: it is a PyTorch or ZIP archive"),
+        ("file.ckpt", b"PK\x03\x04" + bytes(100), 1, "cannot read file.ckpt: it is cut short, or bytes follow"),
         ("empty", b"", 1, "cannot read empty: it is empty"),
     ],
 )

@@ -1,13 +1,13 @@
 """What must hold of samplers whatever the peers do: orders of convergence, right distributions, no memory, no batch.
 
-The toy world of the first half is x0 ~ N(MEAN, DEVIATION²), number by number. There the best denoiser, the exact
-solution of the sampling equation and the distribution at every noise level are known in closed form.
+The first half plays in the world of `gaussian`, where every answer is known.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,58 +16,75 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from rein.diffusion.guidance import guided
-from rein.diffusion.noise import PictureNoise
+from rein.diffusion.noise import NoiseSource, PictureNoise
 from rein.diffusion.prediction import PREDICTIONS, Denoiser, NetworkDenoiser
-from rein.diffusion.samplers import SAMPLERS, SamplerOptions
-from rein.diffusion.schedule import Coordinates, FlowSchedule, scaled_linear
-from rein.diffusion.spacing import spaced_sigmas
+from rein.diffusion.samplers import SAMPLERS, SamplerOptions, Step
+from rein.diffusion.schedule import FlowSchedule, scaled_linear
+from rein.diffusion.spacing import SpacingOptions, spaced_sigmas
+from rein.errors import InputError, NonFiniteError
+from tests.diffusion.gaussian import COURSES, DEVIATION, MEAN, best, error, exact, ladder, measured_order
 from tests.diffusion.toy import listed, network, no_noise, unit_noise, worst
 
-MEAN, DEVIATION = 0.7, 0.5
-STOCHASTIC = [("ddim", 0.6), ("ddpm", None), ("euler_ancestral", None), ("dpmpp_2m_sde", None), ("dpmpp_2m_sde", 0.5)]
+STOCHASTIC = [
+    *(("ddim", 0.6), ("ddpm", None), ("euler_ancestral", None), ("dpmpp_2m_sde", None), ("dpmpp_2m_sde", 0.5)),
+    *(("dpmpp_2m_sde_heun", None), ("dpmpp_3m_sde", None), ("dpm_2_ancestral", None), ("dpmpp_2s_ancestral", None)),
+    *(("dpmpp_sde", None), ("dpmpp_sde", 0.5)),
+]
 
 
-def best(x: Tensor, sigma: Tensor) -> Tensor:
-    """E[x0 | x] of the toy world."""
-    return (DEVIATION**2 * x + sigma**2 * MEAN) / (DEVIATION**2 + sigma**2)
+@pytest.mark.parametrize("name", COURSES)
+def test_samplers_converge_at_their_order(name: str) -> None:
+    assert measured_order(name) == pytest.approx(COURSES[name].order, abs=0.2)
 
 
-def ladder(first: float, last: float, steps: int) -> Tensor:
-    """Exponentially spaced levels, float64, that do not end in 0, so that no step is special."""
-    return torch.linspace(math.log(first), math.log(last), steps + 1, dtype=torch.float64).exp()
+def test_every_sampler_without_noise_has_its_order_measured() -> None:
+    random = {"ddpm", "lcm", "tcd", "restart"}
+    assert COURSES.keys() | random | {"dpm_adaptive", "ddim_cfgpp"} == SAMPLERS.keys()
+    # DEIS, LMS and UniPC end or begin with lower orders; what counts there is the order between.
+    assert all(COURSES[name].order in (SAMPLERS[name].order, SAMPLERS[name].order + 1) for name in COURSES)
 
 
-def order(name: str, first: float, coordinates: Coordinates) -> float:
-    """The measured order: log2 of how the error falls when the number of steps doubles."""
-    start = torch.tensor([[[[3.0, -2.0]]]], dtype=torch.float64) * math.sqrt(DEVIATION**2 + first**2)
-    options = SamplerOptions(coordinates=coordinates)
-    errors = []
-    for steps in (128, 256):
-        sigmas = ladder(first, 0.1, steps)
-        *_, last = SAMPLERS[name].function(best, start, sigmas, no_noise, options)
-        exact = MEAN + (start - MEAN) * math.sqrt((DEVIATION**2 + 0.1**2) / (DEVIATION**2 + first**2))
-        errors.append(float((last.x - exact).abs().max()))
-    return math.log2(errors[0] / errors[1])
+@pytest.mark.parametrize("name", ["heun", "dpm_2", "lms", "deis"])
+def test_orders_hold_in_time_too(name: str) -> None:
+    course = replace(COURSES[name], coordinates="time", first=1000.0)
+    found = math.log2(error(name, 128, course) / error(name, 256, course))
+    assert found == pytest.approx(course.order, abs=0.2)
 
 
-@pytest.mark.parametrize(("name", "expected"), [("euler", 1.0), ("ddim", 1.0), ("heun", 2.0), ("dpmpp_2m", 2.0)])
-def test_deterministic_samplers_converge_at_their_order(name: str, expected: float) -> None:
-    assert order(name, 10.0, "sigma") == pytest.approx(expected, abs=0.15)
+def test_dpm_adaptive_follows_its_tolerance() -> None:
+    sigmas, start = torch.cat([ladder(80.0, 0.05, 2), torch.zeros(1)]), unit_noise(0)[:1].double() * 80
+    errors: list[float] = []
+    counts: list[int] = []
+    for tolerance in (0.1, 0.01, 0.001):
+        options = SamplerOptions(tolerance=tolerance)
+        steps = list(SAMPLERS["dpm_adaptive"].function(best, start, sigmas, no_noise, options))
+        errors.append(float((steps[-2].x - exact(start, 80.0, 0.05)).abs().max()))
+        counts.append(len(steps))
+    assert counts[0] < counts[1] < counts[2]
+    assert errors[2] < errors[1] / 4 < errors[0] / 16
+    assert errors[2] < 0.01
 
 
-def test_heun_is_second_order_in_time_too() -> None:
-    assert order("heun", 10.0, "time") == pytest.approx(2.0, abs=0.15)
+def test_restart_forgets_a_part_of_its_error() -> None:
+    """A start that is off ends nearer to the truth than Heun's method takes it: fresh noise replaces part of it."""
+    sigmas = torch.cat([ladder(10.0, 0.02, 35), torch.zeros(1)])
+    start = unit_noise(0, 2, 4, 32, 32).double() * 14  # not 10: the deviation is wrong
+    spread = {}
+    for name in ("heun", "restart"):
+        *_, last = SAMPLERS[name].function(best, start, sigmas, PictureNoise([1, 2]))
+        spread[name] = abs(float(last.x.std()) - DEVIATION)
+    assert spread["restart"] < 0.7 * spread["heun"]
 
 
 def test_heun_from_pure_noise_needs_time() -> None:
     """From sigma 2**20 slopes with respect to sigma say nothing about the next level; a flow's velocities do."""
     sigmas = spaced_sigmas("trailing", 20, FlowSchedule()).double()
     start = unit_noise(0).double() * sigmas[0]
-    exact = MEAN + (start - MEAN) * DEVIATION / torch.sqrt(DEVIATION**2 + sigmas[0] ** 2)
+    truth = exact(start, float(sigmas[0]), 0.0)
     found = {}
     for coordinates in ("sigma", "time"):
         *_, last = SAMPLERS["heun"].function(best, start, sigmas, no_noise, SamplerOptions(coordinates=coordinates))
-        found[coordinates] = float((last.x - exact).abs().max())
+        found[coordinates] = float((last.x - truth).abs().max())
     assert found["time"] < 0.01
     assert found["sigma"] > 1.0
 
@@ -80,9 +97,10 @@ def moments(name: str, eta: float | None, steps: int) -> tuple[float, float]:
     """
     sigmas = ladder(10.0, 0.05, steps)
     marginal = math.sqrt(DEVIATION**2 + float(sigmas[0]) ** 2)
-    impulses = torch.eye(steps + 2, dtype=torch.float64)[:, :, None, None, None]
+    draws = steps * (2 if name == "dpmpp_sde" else 1)
+    impulses = torch.eye(draws + 2, dtype=torch.float64)[:, :, None, None, None]
     start = MEAN + marginal * impulses[:, 1]
-    noise = listed(impulses[:, index + 2] for index in range(steps))
+    noise = listed(impulses[:, index + 2] for index in range(draws))
     *_, last = SAMPLERS[name].function(best, start, sigmas, noise, SamplerOptions(eta=eta))
     constant, *runs = last.x.flatten().tolist()
     return constant, math.sqrt(sum((run - constant) ** 2 for run in runs))
@@ -106,7 +124,7 @@ def test_a_step_keeps_the_noise_level_it_claims(eta: float, high: float, fall: f
     picture = torch.full((2, 1, 1, 1), 0.3, dtype=torch.float64)
     start = picture + sigmas[0] * torch.tensor([1.0, 0.0], dtype=torch.float64).reshape(2, 1, 1, 1)
     fresh = torch.tensor([0.0, 1.0], dtype=torch.float64).reshape(2, 1, 1, 1)
-    for name in ("ddim", "euler_ancestral", "dpmpp_2m_sde"):
+    for name in ("ddim", "euler_ancestral", "dpmpp_2m_sde", "dpm_2_ancestral", "dpmpp_2s_ancestral", "dpmpp_3m_sde"):
         (step,) = SAMPLERS[name].function(
             lambda x, sigma: picture, start, sigmas, lambda like: fresh, SamplerOptions(eta=eta)
         )
@@ -158,22 +176,44 @@ def test_eta_is_that_of_k_diffusion(name: str, published: Callable[..., Tensor],
     assert worst(ours.x, published(denoise, start, sigmas, eta, noises)) < 1e-10
 
 
+TOGETHER = [name for name, info in SAMPLERS.items() if not info.one_at_a_time]
+
+
+def stepped(
+    name: str,
+    start: Tensor,
+    sigmas: Tensor,
+    noise: NoiseSource,
+    options: SamplerOptions | None = None,
+    denoise: Denoiser = best,
+) -> Iterator[Step]:
+    """A sampler in the toy world, with what some need: one picture, a schedule, a negative prompt that agrees."""
+    options = options or SamplerOptions(schedule=scaled_linear())
+    if SAMPLERS[name].one_at_a_time:
+        start = start[:1]
+    if SAMPLERS[name].needs_negative:
+        denoise = guided(lambda x, sigma: (best(x, sigma), best(x, sigma)), best, 2.0)
+    return SAMPLERS[name].function(denoise, start, sigmas, noise, options)
+
+
 def picture(seeds: list[int], name: str, scheduled: str = "epsilon") -> Tensor:
     """Pictures made from seeds alone: start, guidance with rescale, sampler, noise."""
     schedule = FlowSchedule() if scheduled == "flow" else scaled_linear()
-    sigmas = spaced_sigmas("karras" if scheduled != "flow" else "trailing", 8, schedule)
+    count = 21 if name == "restart" else 8
+    sigmas = spaced_sigmas("karras" if scheduled != "flow" else "trailing", count, schedule)
     prediction = PREDICTIONS[scheduled]
     denoise = NetworkDenoiser(network, schedule, prediction)
     other = NetworkDenoiser(lambda x, t: network(x.roll(1, dims=-1), t), schedule, prediction)
     model = guided(lambda x, s: (denoise(x, s), other(x, s)), denoise, 5.0, rescale=0.7, interval=(0.1, 10.0))
     noise = PictureNoise(seeds)
     start = prediction.start(noise.draw((4, 16, 16)), sigmas[0])
-    *_, last = SAMPLERS[name].function(model, start, sigmas, noise, SamplerOptions(coordinates=schedule.coordinates))
+    options = SamplerOptions(coordinates=schedule.coordinates, schedule=schedule)
+    *_, last = SAMPLERS[name].function(model, start, sigmas, noise, options)
     return last.x
 
 
 @pytest.mark.parametrize("scheduled", ["epsilon", "v", "flow"])
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", TOGETHER)
 def test_a_batch_of_four_is_four_singles_bit_for_bit(name: str, scheduled: str) -> None:
     seeds = [0, 7, 2**63 - 1, 3]
     together = picture(seeds, name, scheduled)
@@ -184,29 +224,95 @@ def test_a_batch_of_four_is_four_singles_bit_for_bit(name: str, scheduled: str) 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_a_run_leaves_nothing_behind(name: str) -> None:
-    first = picture([11, 12], name)
-    abandoned = SAMPLERS[name].function(best, unit_noise(1), ladder(9.0, 0.1, 5).float(), PictureNoise([1, 2]))
+    seeds = [11] if SAMPLERS[name].one_at_a_time else [11, 12]
+    first = picture(seeds, name)
+    abandoned = stepped(name, unit_noise(1), ladder(9.0, 0.1, 5).float(), PictureNoise([1, 2][: len(seeds)]))
     next(abandoned)
     torch.rand(3)
-    assert torch.equal(picture([11, 12], name), first)
+    assert torch.equal(picture(seeds, name), first)
 
 
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_the_start_is_not_changed(name: str) -> None:
     start = unit_noise(4) * 9
     kept = start.clone()
-    list(SAMPLERS[name].function(best, start, ladder(9.0, 0.1, 5).float(), PictureNoise([1, 2])))
+    seeds = [1] if SAMPLERS[name].one_at_a_time else [1, 2]
+    list(stepped(name, start, ladder(9.0, 0.1, 5).float(), PictureNoise(seeds)))
     assert torch.equal(start, kept)
 
 
-@pytest.mark.parametrize("name", [name for name, info in SAMPLERS.items() if info.stochastic])
-def test_noise_is_asked_once_a_step_but_for_the_last(name: str) -> None:
-    asked = []
+ONE_A_STEP = [name for name, info in SAMPLERS.items() if info.stochastic and name not in ("dpmpp_sde", "restart")]
+
+
+def draws_of(name: str, steps: int) -> int:
+    """How often a sampler asks for noise."""
+    asked: list[int] = []
 
     def count(like: Tensor) -> Tensor:
-        asked.append(like.shape)
+        assert like.shape == (2, 4, 8, 8)
+        asked.append(1)
         return torch.zeros_like(like)
 
-    sigmas = spaced_sigmas("karras", 9, scaled_linear())
-    list(SAMPLERS[name].function(best, unit_noise(4), sigmas, count))
-    assert asked == [(2, 4, 8, 8)] * 8
+    list(stepped(name, unit_noise(4), spaced_sigmas("lcm", steps, scaled_linear()), count))
+    return len(asked)
+
+
+@pytest.mark.parametrize("name", ONE_A_STEP)
+def test_noise_is_asked_once_a_step_but_for_the_last(name: str) -> None:
+    assert draws_of(name, 9) == 8
+
+
+def test_noise_of_half_steps_and_of_ways_back() -> None:
+    assert draws_of("dpmpp_sde", 9) == 16
+    assert (draws_of("restart", 9), draws_of("restart", 20), draws_of("restart", 40)) == (0, 1, 2)
+
+
+def test_churn_draws_noise_within_its_levels_only() -> None:
+    sigmas = spaced_sigmas("karras", 12, scaled_linear())
+    asked: list[int] = []
+
+    def count(like: Tensor) -> Tensor:
+        asked.append(1)
+        return torch.zeros_like(like)
+
+    for name in ("euler", "heun", "dpm_2"):
+        asked.clear()
+        options = SamplerOptions(s_churn=10, s_tmin=0.1, s_tmax=5.0)
+        list(SAMPLERS[name].function(best, unit_noise(4) * 14, sigmas, count, options))
+        assert len(asked) == sum(0.1 <= sigma <= 5.0 for sigma in sigmas.tolist())
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_a_flow_from_pure_noise_comes_near_the_truth(name: str) -> None:
+    """Every sampler stays bounded from sigma 2**20, and ends at a picture of the toy world."""
+    schedule = FlowSchedule()
+    # The lowest level but 0 of linspace is far from its neighbours: 3M would carry x0 on over five steps there.
+    spacing = SpacingOptions(discard_penultimate=SAMPLERS[name].discards_penultimate)
+    sigmas = spaced_sigmas("lcm" if name == "tcd" else "linspace", 40, schedule, spacing).double()
+    seeds = [1] if SAMPLERS[name].one_at_a_time else [1, 2]
+    start = PictureNoise(seeds).draw((4, 32, 32)).double() * float(sigmas[0])
+    options = SamplerOptions(coordinates="time", schedule=schedule)
+    *_, last = stepped(name, start, sigmas, PictureNoise([seed + 7 for seed in seeds]), options)
+    assert last.last
+    wrong = 0.5 if name in ("lcm", "tcd", "dpm_fast") else 0.12  # one jump says the mean alone; stages span decades
+    assert float(last.x.mean()) == pytest.approx(MEAN, abs=0.1)
+    assert float(last.x.std()) == pytest.approx(DEVIATION, abs=wrong)
+
+
+def test_dpm_adaptive_takes_one_picture_at_a_time() -> None:
+    with pytest.raises(InputError, match="DPM adaptive got 2 pictures: it takes one at a time"):
+        next(SAMPLERS["dpm_adaptive"].function(best, unit_noise(0), ladder(9.0, 0.1, 5), no_noise))
+
+
+def test_cfgpp_without_guidance_and_tcd_without_schedule_say_so() -> None:
+    sigmas = spaced_sigmas("leading", 4, scaled_linear())
+    with pytest.raises(InputError, match=r"DDIM CFG\+\+ compares two prompts: set a guidance scale other than 1"):
+        next(SAMPLERS["ddim_cfgpp"].function(best, unit_noise(0), sigmas, no_noise))
+    with pytest.raises(InputError, match="TCD counts in timesteps"):
+        next(SAMPLERS["tcd"].function(best, unit_noise(0), sigmas, no_noise))
+
+
+def test_a_denoiser_that_breaks_is_named_by_dpm_adaptive() -> None:
+    sigmas = spaced_sigmas("leading", 4, scaled_linear())
+    with pytest.raises(NonFiniteError, match="NaN or infinity"):
+        list(stepped("dpm_adaptive", unit_noise(0)[:1], sigmas, no_noise, denoise=lambda x, s: x * math.nan))

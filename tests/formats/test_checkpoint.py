@@ -223,7 +223,7 @@ def test_what_is_no_model_folder_is_refused(tmp_path: Path) -> None:
     )
     assert "is not a folder" in refused(tmp_path / "missing", InputError)
     (tmp_path / "file").write_bytes(b"")
-    assert "is not a folder" in refused(tmp_path / "file", InputError)
+    assert "file: it is empty" in refused(tmp_path / "file")
     (tmp_path / "model.json").mkdir()
     assert "cannot read" in refused(tmp_path, InputError)
 

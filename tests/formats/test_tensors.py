@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rein.errors import DamagedFileError, InputError, OutputError
-from rein.formats.tensors import HEADER_LIMIT, read_header, read_tensors, write_tensors
+from rein.formats.header import HEADER_LIMIT, NAME_LIMIT, name_problem
+from rein.formats.tensors import read_header, read_tensors, write_tensors
 
 TYPES = [
     torch.bool,
@@ -84,7 +85,7 @@ def test_what_the_reference_writes_is_read(tmp_path: Path) -> None:
 
 @given(
     st.dictionaries(
-        st.text(max_size=8).filter(lambda name: name != "__metadata__" and name.isprintable()),
+        st.text(max_size=8).filter(lambda name: name_problem(name) is None),
         st.tuples(st.sampled_from(TYPES), st.lists(st.integers(0, 4), max_size=4)),
         max_size=6,
     )
@@ -150,7 +151,7 @@ DAMAGE = {
     "empty": (b"", "it is empty"),
     "no length": (b"\1\0\0", "cut short: 3 bytes"),
     "length beyond the file": ((5000).to_bytes(8, "little") + b"{}", "cut short within its header"),
-    "length beyond the limit": ((HEADER_LIMIT + 1).to_bytes(8, "little") + b"{}", "the header would have 100000001"),
+    "length beyond the limit": ((HEADER_LIMIT + 1).to_bytes(8, "little") + b"{}", "the header would have 8000001"),
     "largest length": (b"\xff" * 8 + b"{}", "the header would have 18446744073709551615"),
     "zip": (b"PK\x03\x04" + bytes(50), "PyTorch or ZIP archive, which may hold code"),
     "pickle": (pickle.dumps({"a": 1}), "Python pickle, which is code"),
@@ -158,12 +159,33 @@ DAMAGE = {
     "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     "not json": (raw(b"{]"), "not correct JSON"),
     "a number of 5000 digits": (raw(b'{"a":' + b"9" * 5000 + b"}"), "not correct JSON"),
-    "deep json": (raw(b'{"a":' + b"[" * 200_000), "not correct JSON"),
+    "deep json": (raw(b'{"a":' + b"[" * 200_000), "not correct JSON|at most 20000"),
     "not text": (raw(b'{"\xff":1}'), "not UTF-8"),
     "an array": (raw(b"[]"), "does not begin with"),
     "leading space": (raw(b" {}"), "does not begin with"),
     "same name twice": (raw(b'{"a":' + json.dumps(entry()).encode() + b',"a":1}', bytes(8)), "key 'a' twice"),
     "same field twice": (raw(b'{"a":{"dtype":"F32","dtype":"F32"}}', bytes(8)), "key 'dtype' twice"),
+    "same name twice, written otherwise": (raw(b'{"a":1,"\\u0061":1}'), "key 'a' twice"),
+    "deep json in a tensor": (raw(b'{"a":' + b'{"a":' * 100_000), "not correct JSON|at most 20000"),
+    "150000 tensors": (
+        raw(b"{" + b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},' * 150_000),
+        "at most 20000 are read",
+    ),
+    "2 million lists": (raw(b'{"a":[' + b"[]," * 2_500_000), "at most 20000 are read"),
+    "4 million numbers": (raw(b'{"a":[' + b"1," * 3_900_000), "at most 20000 are read"),
+    "200000 texts": (raw(b'{"__metadata__":{' + b'"a":"",' * 200_000), "at most 20000 are read"),
+    "a text without an end": (raw(b'{"a":"' + b'\\"' * 3_900_000), "not correct JSON"),
+    "a path out of its folder": (raw({"../../a": entry()}, bytes(8)), "has a name that is a path"),
+    "a path out of its folder, by the other slash": (raw({"a\\..\\b": entry()}, bytes(8)), "has a name that is a path"),
+    "an absolute path": (raw({"/etc/passwd": entry()}, bytes(8)), "has a name that is a path"),
+    "a drive": (raw({"C:\\a": entry()}, bytes(8)), "has a name that is a path"),
+    "a home": (raw({"~/a": entry()}, bytes(8)), "has a name that is a path"),
+    "an attribute": (raw({"x.__class__.__base__": entry()}, bytes(8)), "has a name that is an attribute of Python"),
+    "an attribute alone": (raw({"__dict__": entry()}, bytes(8)), "has a name that is an attribute of Python"),
+    "a new line in a name": (raw({"a\nb": entry()}, bytes(8)), "has a name that is not printable text"),
+    "a zero in a name": (raw({"a\0b": entry()}, bytes(8)), "has a name that is not printable text"),
+    "half a character in a name": (raw(b'{"\\ud800":1}'), "has a name that is not printable text"),
+    "a long name": (raw({"a" * (NAME_LIMIT + 1): entry()}, bytes(8)), "has a name that is 1001 characters long"),
     "metadata of numbers": (raw({"__metadata__": {"a": 1}}), "metadata is not a table of texts"),
     "no dtype": (raw({"a": {"shape": [2], "data_offsets": [0, 8]}}, bytes(8)), "not described by exactly"),
     "an extra field": (raw({"a": entry() | {"code": ""}}, bytes(8)), "not described by exactly"),

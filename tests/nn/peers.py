@@ -58,6 +58,18 @@ UNET_SDXL: dict[str, Any] = {
 }
 """stabilityai/stable-diffusion-xl-base-1.0."""
 
+UNET_REFINER: dict[str, Any] = {
+    **UNET_SDXL,
+    "block_out_channels": (384, 768, 1536, 1536),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+    "transformer_layers_per_block": 4,
+    "cross_attention_dim": 1280,
+    "attention_head_dim": (6, 12, 24, 24),
+    "projection_class_embeddings_input_dim": 2560,
+}
+"""stabilityai/stable-diffusion-xl-refiner-1.0."""
+
 UNET_POCKET: dict[str, Any] = {
     "in_channels": 12,
     "out_channels": 12,

@@ -4,11 +4,22 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
+from diffusers import AutoencoderTiny
 from torch import nn
 
 from rein.nn.autoencoder import Autoencoder
 from rein.nn.clip import TextTower
-from rein.nn.specs import POCKET, SD15, SD21, SD21_BASE, SDXL, VARIANTS, TextTowerConfig
+from rein.nn.specs import (
+    POCKET,
+    SD15,
+    SD21,
+    SD21_BASE,
+    SDXL,
+    SDXL_REFINER,
+    TAESD,
+    VARIANTS,
+    TextTowerConfig,
+)
 from rein.nn.unet import UNet
 from tests.nn.peers import (
     AUTOENCODER_SD,
@@ -16,6 +27,7 @@ from tests.nn.peers import (
     TOWER_H,
     TOWER_L,
     UNET_POCKET,
+    UNET_REFINER,
     UNET_SD2,
     UNET_SD15,
     UNET_SDXL,
@@ -40,6 +52,10 @@ COUNTS: dict[str, tuple[Build, int]] = {
     "SD2 inpainting U-Net": (partial(UNet, VARIANTS["sd2-inpainting"].unet), 865_925_124),
     "SD2 depth U-Net": (partial(UNet, VARIANTS["sd2-depth"].unet), 865_913_604),
     "SDXL inpainting U-Net": (partial(UNet, VARIANTS["sdxl-inpainting"].unet), 2_567_478_084),
+    "SD1.5 instruct-pix2pix U-Net": (partial(UNet, VARIANTS["sd15-instruct-pix2pix"].unet), 859_532_484),
+    "SDXL instruct-pix2pix U-Net": (partial(UNet, VARIANTS["sdxl-instruct-pix2pix"].unet), 2_567_475_204),
+    "SDXL refiner U-Net": (partial(UNet, SDXL_REFINER.unet), 2_259_526_660),
+    "TAESD": (partial(Autoencoder, TAESD), 2_445_063),
     "SD autoencoder": (partial(Autoencoder, SD15.autoencoder), 83_653_863),
     "CLIP ViT-L text": (partial(TextTower, TOWER_VIT_L), 123_060_480),
     "OpenCLIP ViT-H text": (partial(TextTower, TOWER_VIT_H), 340_387_840),
@@ -67,6 +83,16 @@ PEERS: dict[str, tuple[Build, Build]] = {
         partial(UNet, VARIANTS["sdxl-inpainting"].unet),
         partial(unet_peer, {**UNET_SDXL, "in_channels": 9}),
     ),
+    "SD1.5 instruct-pix2pix U-Net": (
+        partial(UNet, VARIANTS["sd15-instruct-pix2pix"].unet),
+        partial(unet_peer, {**UNET_SD15, "in_channels": 8}),
+    ),
+    "SDXL instruct-pix2pix U-Net": (
+        partial(UNet, VARIANTS["sdxl-instruct-pix2pix"].unet),
+        partial(unet_peer, {**UNET_SDXL, "in_channels": 8}),
+    ),
+    "SDXL refiner U-Net": (partial(UNet, SDXL_REFINER.unet), partial(unet_peer, UNET_REFINER)),
+    "TAESD": (partial(Autoencoder, TAESD), AutoencoderTiny),
     "pocket U-Net": (partial(UNet, POCKET.unet), partial(unet_peer, UNET_POCKET)),
     "SD autoencoder": (partial(Autoencoder, SD15.autoencoder), partial(autoencoder_peer, AUTOENCODER_SD)),
     "CLIP ViT-L text": (partial(TextTower, TOWER_VIT_L), partial(tower_peer, TOWER_L)),
@@ -111,9 +137,11 @@ def test_extra_channels_are_what_the_tasks_need() -> None:
     extra = {name: spec.conditioning_channels for name, spec in VARIANTS.items()}
     assert {name: count for name, count in extra.items() if count} == {
         "sd15-inpainting": 5,
+        "sd15-instruct-pix2pix": 4,
         "sd2-inpainting": 5,
         "sd2-depth": 1,
         "sdxl-inpainting": 5,
+        "sdxl-instruct-pix2pix": 4,
     }
 
 

@@ -130,8 +130,10 @@ UNET_CHANGES: dict[str, Any] = {
     "pooled_width": 20,
     "size_ids": 4,
     "size_id_width": 12,
+    "guidance_width": 6,
 }
 AUTOENCODER_CHANGES: dict[str, Any] = {
+    "design": "tiny",
     "picture_channels": 1,
     "latent_channels": 3,
     "channels": (16, 32, 32),
@@ -191,7 +193,7 @@ KINDS = {"unet": UNetConfig, "autoencoder": AutoencoderConfig, "tower": TextTowe
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_changes_below_cover_every_field(name: str) -> None:
     _, base, changes, _ = NETWORKS[name]
-    read_elsewhere = {"pad_token"} if name == "tower" else set()
+    read_elsewhere = {"pad_token", "dropped_layers"} if name == "tower" else set()
     assert changes.keys() == {entry.name for entry in fields(base)} - read_elsewhere
     assert all(getattr(base, field) != value for field, value in changes.items())
 

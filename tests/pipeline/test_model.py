@@ -11,9 +11,10 @@ import pytest
 import torch
 
 import rein
-from rein.errors import InputError, ReinError
+from rein.errors import DamagedFileError, InputError, ReinError
 from rein.pipeline import model as under_test
 from rein.pipeline.model import Model, load, model_folder
+from tests.formats.small_files import single_file
 
 SOURCE = Path(rein.__file__).parents[1]
 
@@ -30,9 +31,9 @@ def test_device_and_number_format_are_chosen(tiny_model_folder: Path) -> None:
     model = load(tiny_model_folder, "cpu", "bf16")
     assert (model.device, model.dtype) == (torch.device("cpu"), torch.bfloat16)
     assert load(tiny_model_folder, "cpu").dtype == torch.float32
-    for options in ({"device": "tpu"}, {"dtype": "float8"}):
+    for device, dtype in (("tpu", None), (None, "float8")):
         with pytest.raises(InputError, match="unknown"):
-            load(tiny_model_folder, **options)
+            load(tiny_model_folder, device, dtype)
 
 
 def test_an_unknown_name_gives_the_nearest(tmp_path: Path) -> None:
@@ -44,10 +45,20 @@ def test_an_unknown_name_gives_the_nearest(tmp_path: Path) -> None:
         load(tmp_path / "missing")
 
 
-def test_a_single_file_is_refused(tmp_path: Path) -> None:
+def test_a_single_file_is_read_by_its_contents(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"")
-    with pytest.raises(InputError, match="is a file: give the folder of a model"):
+    with pytest.raises(DamagedFileError, match="it is empty"):
         load(tmp_path / "model.safetensors")
+    model = load(single_file(tmp_path), "cpu")
+    assert (model.name, model.parts.source) == ("sd15", tmp_path / "sd15.safetensors")
+
+
+def test_choices_in_loading_are_checked(tiny_model_folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="unknown prediction 'velocity': known: epsilon, flow, v, x0"):
+        load(tiny_model_folder, prediction="velocity")
+    with pytest.raises(InputError, match="there is no file .*none: give a VAE, a TAESD or a whole model"):
+        load(tiny_model_folder, vae=tmp_path / "none")
+    assert load(tiny_model_folder, "cpu", prediction="v").spec.prediction == "v"
 
 
 def test_the_embedded_model_is_in_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

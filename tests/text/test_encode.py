@@ -12,8 +12,9 @@ from torch import Tensor
 from rein.errors import InputError
 from rein.nn.clip import TextTower
 from rein.nn.specs import TextTowerConfig
-from rein.text.encode import MAX_WINDOWS, Conditioning, encode_texts, windows_needed
+from rein.text.encode import Conditioning, encode_texts, windows_needed
 from rein.text.tokenizer import clip_tokenizer, train_vocabulary
+from rein.text.windows import MAX_WINDOWS
 
 LENGTH = 12
 TOKENIZER = train_vocabulary(["a red apple", "a blue fire engine", "two green frogs, flat style"] * 4, 560)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,7 @@ class Drawing:
     _model: Model | None = None
     _current: GenerationStep | None = None
     _images: list[Image.Image] = field(default_factory=list)
+    _told: list[str] = field(default_factory=list)
 
     def prepare(self, meter: Meter, wanted: Mapping[str, object], output: str | None) -> None:
         """Check the request and the place for the pictures, before anything takes long.
@@ -57,12 +58,15 @@ class Drawing:
         self._place = Place.of(output, self._request.prompt, self._request.count)
         self._place.check()
 
-    def load(self, meter: Meter, name: str, device: str, dtype: str) -> None:
-        """Load the model. Raises as `rein.load`."""
+    def load(self, meter: Meter, name: str, device: str, dtype: str, options: Mapping[str, Any]) -> None:
+        """Load the model; `options` are the further ones of `rein.load`, and it raises as that does."""
         meter.show(f"loading {name}")
         from rein.pipeline.model import load
 
-        self._model = load(name, device, dtype)
+        self._model = load(name, device, dtype, **options)
+        if not self.quiet:
+            for note in self._model.parts.notes:
+                meter.say(f"{name}: {note}")
 
     def draw(self, meter: Meter, grid: bool) -> None:
         """Draw and save all pictures, and the sheet of them if there is to be one.
@@ -76,6 +80,8 @@ class Drawing:
         count, size, pace = self._request.count, 1, Pace()
         for step in self._model.steps(self._request):
             self._current = step
+            if step.index == 0:
+                self._tell(step.chosen.notes, meter)
             first, batch = len(self.paths), len(step.seeds)
             size = batch if first == 0 else size  # of all batches but the last
             done, total = step.steps * (first // size) + step.index + 1, step.steps * -(-count // size)
@@ -86,13 +92,21 @@ class Drawing:
             self._lay_out()
         self.complete = True
 
+    def _tell(self, notes: Sequence[str], meter: Meter) -> None:
+        """Say, once, what does not go as asked."""
+        for note in notes:
+            if not self.quiet and note not in self._told:
+                meter.say(f"note: {note}")
+                self._told.append(note)
+
     def _save(self, result: Result, meter: Meter, keep: bool, aloud: bool) -> None:
         """Save the pictures of one batch; `keep` them for the sheet, say `aloud` where they are."""
         from rein.pipeline.infotext import manifest
 
         assert self._place is not None
         self.seconds += result.seconds
-        self.settings = manifest(result.request, result.provenance)
+        notes = result.notes.get(result.seeds[0], ())
+        self.settings = manifest(result.request, result.provenance, notes) | result.records()
         self._images += result.images if keep else []
         for image, seed in zip(result.images, result.seeds, strict=True):
             try:

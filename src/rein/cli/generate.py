@@ -6,8 +6,10 @@ from typing import Annotated
 
 import typer
 
+from rein.cli.adapters import EmbeddingFiles, EmbeddingFolder, LoraFiles, LoraFolder, lora_choice
 from rein.cli.app import app
 from rein.cli.drawing import Drawing, read_prompt
+from rein.cli.language import ClipSkip, DialectName, Emphasis, Styles, StylesFile, Wildcards
 from rein.cli.progress import meter
 from rein.cli.values import number, whole
 from rein.errors import InterruptedWork
@@ -25,6 +27,16 @@ pictures that are finished.
 """
 
 _OWN = "[default: the model's]"
+_SAMPLERS = (
+    "ddpm, ddim, euler, euler_ancestral, heun, dpmpp_2m, dpmpp_sde, dpmpp_2m_sde, dpmpp_2m_sde_heun, "
+    "dpmpp_2s_ancestral, dpmpp_3m_sde, lms, dpm_2, dpm_2_ancestral, dpm_fast, dpm_adaptive, restart, ddim_cfgpp, "
+    "plms, unipc, unipc_bh2, lcm, tcd, deis, ipndm, res_multistep"
+)
+_SPACINGS = (
+    "leading, trailing, linspace, uniform, karras, exponential, polyexponential, sgm_uniform, kl_optimal, "
+    "align_your_steps, align_your_steps_sdxl, simple, normal, ddim, beta, lcm"
+)
+"""Written out, so that the help needs no PyTorch; a test compares them with the tables."""
 
 Prompt = Annotated[
     str | None, typer.Argument(help="What the pictures should show, in quotes; may be empty. '-' reads it from stdin.")
@@ -33,7 +45,19 @@ Negative = Annotated[str, typer.Option(metavar="T", help="What they should not s
 PromptFile = Annotated[
     str | None, typer.Option(metavar="FILE", help="Read the prompt from a file (UTF-8); '-' is stdin.")
 ]
-ModelName = Annotated[str, typer.Option("--model", "-m", metavar="NAME|PATH", help="A model inside Rein, or a folder.")]
+ModelName = Annotated[
+    str, typer.Option("--model", "-m", metavar="NAME|PATH", help="A model inside Rein, a file or a folder.")
+]
+Vae = Annotated[
+    str | None, typer.Option(metavar="FILE", help="Take the autoencoder of this file: a VAE, a TAESD, another model.")
+]
+Prediction = Annotated[
+    str | None, typer.Option(metavar="P", help="What the U-Net predicts: epsilon or v. [default: found out]")
+]
+Averaged = Annotated[bool, typer.Option("--ema", help="Use the averaged (EMA) weights that some files have besides.")]
+Variant = Annotated[
+    str | None, typer.Option(metavar="V", help="Which weights of a diffusers folder, such as fp16. [default: plain]")
+]
 Steps = Annotated[int, typer.Option(parser=whole, metavar="N", help="Sampling steps, 1 to 1000.")]
 Guidance = Annotated[
     float | None,
@@ -43,11 +67,11 @@ Guidance = Annotated[
 ]
 Sampler = Annotated[
     str | None,
-    typer.Option(metavar="S", help=f"ddpm, ddim, euler, euler_ancestral, heun, dpmpp_2m, dpmpp_2m_sde or lcm. {_OWN}"),
+    typer.Option(metavar="S", help=f"Also by other programs' names, such as 'DPM++ 2M Karras'. {_SAMPLERS}. {_OWN}"),
 ]
 Schedule = Annotated[
     str | None,
-    typer.Option(metavar="S", help=f"Noise levels: leading, trailing, linspace, karras or exponential. {_OWN}"),
+    typer.Option(metavar="S", help=f"Noise levels, or automatic: the sampler's. {_SPACINGS}. {_OWN}"),
 ]
 Seed = Annotated[
     int | None,
@@ -85,6 +109,10 @@ def generate(
     negative: Negative = "",
     prompt_file: PromptFile = None,
     model: ModelName = "pocket",
+    vae: Vae = None,
+    prediction: Prediction = None,
+    ema: Averaged = False,
+    variant: Variant = None,
     steps: Steps = 20,
     guidance: Guidance = None,
     sampler: Sampler = None,
@@ -94,6 +122,16 @@ def generate(
     grid: Grid = False,
     width: Width = None,
     height: Height = None,
+    lora: LoraFiles = None,
+    lora_folder: LoraFolder = None,
+    embedding: EmbeddingFiles = None,
+    embedding_folder: EmbeddingFolder = None,
+    style: Styles = None,
+    styles: StylesFile = None,
+    wildcards: Wildcards = None,
+    dialect: DialectName = None,
+    emphasis: Emphasis = None,
+    clip_skip: ClipSkip = 1,
     output: Output = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -111,12 +149,23 @@ def generate(
         "count": count,
         "width": width,
         "height": height,
+        "styles": list(style or ()),
+        "styles_file": styles,
+        "wildcards": wildcards,
+        "dialect": dialect,
+        "emphasis": emphasis,
+        "clip_skip": clip_skip,
+        "loras": [lora_choice(text) for text in lora or ()],
+        "lora_folder": lora_folder,
+        "embeddings": list(embedding or ()),
+        "embedding_folder": embedding_folder,
     }
     drawing = Drawing(quiet=as_json)
     try:
         with meter() as shown:
             drawing.prepare(shown, wanted, output)
-            drawing.load(shown, model, device, dtype)
+            chosen = {"vae": vae, "prediction": prediction, "ema": ema, "variant": variant}
+            drawing.load(shown, model, device, dtype, chosen)
             drawing.draw(shown, grid)
     except KeyboardInterrupt:
         raise InterruptedWork(drawing.how_far()) from None

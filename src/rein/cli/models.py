@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,13 +14,15 @@ from rein.errors import DamagedFileError, ReinError
 
 if TYPE_CHECKING:
     from rein.formats.inspect import Inspection, WeightFile
+    from rein.formats.inspect_model import FileReport
 
 _INSPECT_EXAMPLES = """
 \b
 Examples:
   rein models inspect pocket
   rein models inspect runs/pocket/model
-  rein models inspect runs/pocket/model/unet.safetensors --json
+  rein models inspect v1-5-pruned-emaonly.safetensors
+  rein models inspect stable-diffusion-xl-base-1.0 --json --no-hash
 """
 
 models = typer.Typer(help="List models, or look into one.", no_args_is_help=False)
@@ -62,25 +63,37 @@ def list_models(as_json: AsJson = False) -> None:
 def _where(row: dict[str, Any]) -> str:
     if row["embedded"]:
         return f"inside Rein: {row['folder']}" if row["folder"] else "missing from this copy of Rein: install it again"
-    return "not part of Rein: give --model the folder of one"
+    return "not part of Rein: give --model the file or the folder of one"
 
 
 @models.command("inspect", epilog=_INSPECT_EXAMPLES)
 def inspect(
     source: Annotated[
-        str, typer.Argument(metavar="NAME|PATH", help="A model inside Rein, a model folder, or a .safetensors file.")
+        str, typer.Argument(metavar="NAME|PATH", help="A model inside Rein, a model's folder, or any file of weights.")
     ],
     as_json: AsJson = False,
+    hashed: Annotated[
+        bool, typer.Option("--hash/--no-hash", help="Read the whole of a file or a diffusers folder for its SHA-256.")
+    ] = True,
 ) -> None:
-    """Say what a model is, and whether it is complete. Only headers are read. Exit code 1 if it would not load."""
-    from rein.formats.inspect import inspect_file, inspect_folder
+    """Say what a model or a file of weights is, and whether it is complete. Exit code 1 if it would not load.
+
+    What it is, names and shapes tell, not the file's name. Of Rein's own folders only headers are read.
+    """
+    from rein.formats.diffusers_folder import is_diffusers_folder
+    from rein.formats.folder import SPEC_FILE
+    from rein.formats.inspect import inspect_folder
+    from rein.formats.inspect_model import inspect_diffusers, inspect_single
     from rein.pipeline.model import model_folder
 
-    if os.path.isfile(source):
-        file, texts = inspect_file(source)
-        print(json.dumps({**asdict(file), "metadata": texts}, indent=1) if as_json else _file_lines(file, texts))
+    path = model_folder(source)
+    if path.is_file() or (is_diffusers_folder(path) and not (path / SPEC_FILE).is_file()):
+        report = inspect_single(path, hashed) if path.is_file() else inspect_diffusers(path, hashed)
+        print(json.dumps(report.plain(), indent=1) if as_json else _report_lines(report), flush=True)
+        if report.problems:
+            raise DamagedFileError(f"{path} would not load: {'; '.join(report.problems)}")
         return
-    found = inspect_folder(model_folder(source))
+    found = inspect_folder(path)
     print(json.dumps(_object(found), indent=1) if as_json else _lines(found), flush=True)
     if found.problems:
         raise DamagedFileError(f"{found.folder} would not load: {'; '.join(found.problems)}")
@@ -129,10 +142,32 @@ def _variant(found: Inspection) -> str:
     return found.spec.name + (f", changed in {', '.join(found.changes)}" if found.changes else "")
 
 
-def _file_lines(file: WeightFile, texts: dict[str, str]) -> str:
-    rows = [("FILE", "PARAMETERS", "TYPE", "SIZE"), _row(file)]
-    more = "".join(f"\n{key}: {' '.join(value.split())[:100]}" for key, value in texts.items())
-    return f"{table(rows)}\n{file.tensors} tensors{more}"
+def _report_lines(report: FileReport) -> str:
+    from rein.formats.detect import SPEC_KEY
+    from rein.formats.fill import listed
+
+    spec = report.spec
+    facts = [("file", str(report.path)), ("holds", report.kind + (f": {report.note}" if report.note else ""))]
+    if spec is not None:
+        guess = "" if report.settled else ", or v: the network is asked when it is loaded, or give --prediction"
+        facts += [
+            ("family", report.family + (", with averaged (EMA) weights" if report.ema else "")),
+            ("parts", ", ".join(report.parts)),
+            ("pictures", f"{spec.native_size} x {spec.native_size} pixels"),
+            ("predicts", spec.prediction + guess),
+        ]
+    facts.append(
+        ("numbers", f"{report.parameters:,} in {report.tensors:,} tensors of {'+'.join(report.types) or 'none'}")
+    )
+    facts.append(("size", f"{megabytes(report.bytes)}, {report.container}"))
+    if report.sha256:
+        facts += [("hash", report.sha256[:10]), ("sha256", report.sha256)]
+    if report.fit.extra:
+        facts.append(("not used", listed(report.fit.extra)))
+    facts += [(key, " ".join(value.split())[:100]) for key, value in report.metadata.items() if key != SPEC_KEY]
+    lines = "\n".join(f"{name:<9} {value}" for name, value in facts)
+    whole = "\ncomplete: nothing is missing" if report.kind == "model" else ""
+    return lines + ("".join(f"\nproblem: {problem}" for problem in report.problems) or whole)
 
 
 def _row(file: WeightFile) -> tuple[str, str, str, str]:

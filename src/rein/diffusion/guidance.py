@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import Tensor
@@ -16,6 +19,95 @@ from rein.errors import InputError
 
 DenoiserPair = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """`(x, sigma) -> (x0 with the prompt, x0 with the negative or empty prompt)`, say by one pass of a doubled batch."""
+
+
+class NegativeDenoiser(Protocol):
+    """A `Denoiser` that can also give the negative prompt's picture, which DDIM CFG++ asks for.
+
+    A wrapper round a guided denoiser that is to serve that sampler too needs this method; all others never ask for it.
+    """
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor: ...
+
+    def with_negative(self, x: Tensor, sigma: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        """The picture guided by `weight` times the guidance scale, and the negative prompt's, by one evaluation."""
+
+
+def has_negative(denoise: Denoiser) -> TypeGuard[NegativeDenoiser]:
+    """Whether a denoiser has both predictions."""
+    return callable(getattr(denoise, "with_negative", None))
+
+
+@dataclass(frozen=True)
+class SelectedDenoiser:
+    """Asks, at each noise level, the denoiser that `at(sigma)` gives, inside the context of `inside()`."""
+
+    at: Callable[[Tensor], Denoiser]
+    inside: Callable[[], AbstractContextManager[object]] = nullcontext
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        with self.inside():
+            return self.at(sigma)(x, sigma)
+
+
+@dataclass(frozen=True)
+class SelectedNegativeDenoiser(SelectedDenoiser):
+    """The same of guided denoisers: see `NegativeDenoiser`."""
+
+    def with_negative(self, x: Tensor, sigma: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        """See `NegativeDenoiser`."""
+        chosen = self.at(sigma)
+        assert has_negative(chosen), "all of them are guided, or none is"
+        with self.inside():
+            return chosen.with_negative(x, sigma, weight)
+
+
+def selected(
+    at: Callable[[Tensor], Denoiser],
+    example: Denoiser,
+    inside: Callable[[], AbstractContextManager[object]] = nullcontext,
+) -> Denoiser:
+    """A denoiser that changes with the noise level or works inside a context; guided if `example`, one of them, is."""
+    return (SelectedNegativeDenoiser if has_negative(example) else SelectedDenoiser)(at, inside)
+
+
+@dataclass(frozen=True)
+class GuidedDenoiser:
+    """What `guided` makes; its fields are that function's arguments, checked there."""
+
+    pair: DenoiserPair
+    conditional: Denoiser
+    scale: float
+    rescale: float
+    interval: tuple[float, float] | None
+    prediction: Prediction
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """The guided picture; the prompt's alone outside the interval."""
+        if not self._acts(sigma):
+            return self.conditional(x, sigma)
+        wanted, unwanted = self.pair(x, sigma)
+        return self._combined(wanted, unwanted, (x, sigma), self.scale)
+
+    def with_negative(self, x: Tensor, sigma: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        """See `NegativeDenoiser`. Outside the interval both are the prompt's."""
+        if not self._acts(sigma):
+            wanted = self.conditional(x, sigma)
+            return wanted, wanted
+        wanted, unwanted = self.pair(x, sigma)
+        return self._combined(wanted, unwanted, (x, sigma), self.scale * weight), unwanted
+
+    def _acts(self, sigma: Tensor) -> bool:
+        return self.interval is None or self.interval[0] < float(sigma) <= self.interval[1]
+
+    def _combined(self, wanted: Tensor, unwanted: Tensor, at: tuple[Tensor, Tensor], scale: float) -> Tensor:
+        combined = unwanted + scale * (wanted - unwanted)
+        if self.rescale == 0:
+            return combined
+        x, sigma = at
+        output = self.prediction.output(combined, x, sigma)
+        ratio = _deviation(self.prediction.output(wanted, x, sigma)) / _deviation(output)
+        return self.prediction.x0(output * per_picture(1 + self.rescale * (ratio - 1), x), x, sigma)
 
 
 def guided(
@@ -44,19 +136,7 @@ def guided(
     _check(scale, rescale, interval)
     if scale == 1:
         return conditional
-
-    def denoise(x: Tensor, sigma: Tensor) -> Tensor:
-        if interval is not None and not interval[0] < float(sigma) <= interval[1]:
-            return conditional(x, sigma)
-        wanted, unwanted = pair(x, sigma)
-        combined = unwanted + scale * (wanted - unwanted)
-        if rescale == 0:
-            return combined
-        output = prediction.output(combined, x, sigma)
-        ratio = _deviation(prediction.output(wanted, x, sigma)) / _deviation(output)
-        return prediction.x0(output * per_picture(1 + rescale * (ratio - 1), x), x, sigma)
-
-    return denoise
+    return GuidedDenoiser(pair, conditional, scale, rescale, interval, prediction)
 
 
 def _check(scale: float, rescale: float, interval: tuple[float, float] | None) -> None:

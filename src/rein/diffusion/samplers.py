@@ -1,131 +1,36 @@
-"""Samplers of one step's memory, and the table of all samplers.
+"""The table of all samplers, and how one is found by any of its names.
 
-Every sampler acts on each number of x by itself, with coefficients that depend on sigma alone, so a picture does
-not depend on its batch. In the coordinates x = x0 + sigma * noise several classics are one formula: DDIM without
-noise is Euler's method (Karras et al. 2022, section 3), and DDPM's posterior, DDIM with eta 1 and k-diffusion's
-ancestral Euler step are the same step. They stay apart by name because people, papers and saved pictures ask for
-them by name.
+Every sampler acts on each number of x by itself, with coefficients that depend on sigma alone (DPM adaptive's on its
+one picture), so a picture does not depend on its batch.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from torch import Tensor
-
-from rein.diffusion.multistep import dpmpp_2m, dpmpp_2m_sde
-from rein.diffusion.noise import NoiseSource
-from rein.diffusion.prediction import Denoiser
-from rein.diffusion.schedule import Coordinates
-from rein.diffusion.step import DEFAULTS, Sampler, SamplerOptions, Step, falling
+from rein.diffusion.adaptive import dpm_adaptive
+from rein.diffusion.aliases import ALIASES, SPACING_SUFFIXES, plain_name
+from rein.diffusion.dpm_solver import dpm_fast
+from rein.diffusion.first_order import ddim, ddim_cfgpp, ddpm, euler, euler_ancestral, lcm, tcd
+from rein.diffusion.linear_multistep import deis, ipndm, lms, plms
+from rein.diffusion.multistep import dpmpp_2m, dpmpp_2m_sde, dpmpp_2m_sde_heun, dpmpp_3m_sde, res_multistep
+from rein.diffusion.restart import restart
+from rein.diffusion.second_order import dpm_2, dpm_2_ancestral, heun
+from rein.diffusion.single_step import dpmpp_2s_ancestral, dpmpp_sde
+from rein.diffusion.step import Sampler, SamplerOptions, Step
+from rein.diffusion.unipc import unipc, unipc_bh2
 from rein.errors import InputError, nearest, quoted
 
 __all__ = [
     "SAMPLERS",
     "Sampler",
+    "SamplerChoice",
     "SamplerInfo",
     "SamplerOptions",
     "Step",
-    "ddim",
-    "ddpm",
-    "dpmpp_2m",
-    "dpmpp_2m_sde",
-    "euler",
-    "euler_ancestral",
+    "choose_sampler",
     "find_sampler",
-    "heun",
-    "lcm",
 ]
-
-
-def euler(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource, options: SamplerOptions = DEFAULTS
-) -> Iterator[Step]:
-    """Euler's method on dx/dsigma = (x - x0) / sigma (Karras et al. 2022, eq. 1, with sigma as the time)."""
-    return _first_order(denoise, x, sigmas, noise, eta=0.0)
-
-
-def ddim(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource, options: SamplerOptions = DEFAULTS
-) -> Iterator[Step]:
-    """DDIM (Song et al. 2021, eq. 12 and 16). Reads `eta`, 0 unless set."""
-    return _first_order(denoise, x, sigmas, noise, options.eta_or(0.0))
-
-
-def ddpm(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource, options: SamplerOptions = DEFAULTS
-) -> Iterator[Step]:
-    """DDPM (Ho et al. 2020, algorithm 2) with the posterior's variance, eq. 7 ("fixed small")."""
-    return _first_order(denoise, x, sigmas, noise, eta=1.0)
-
-
-def euler_ancestral(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource, options: SamplerOptions = DEFAULTS
-) -> Iterator[Step]:
-    """Euler's method to a level below the next one, then noise up to it (k-diffusion). Reads `eta`, 1 unless set."""
-    return _first_order(denoise, x, sigmas, noise, options.eta_or(1.0))
-
-
-def _first_order(denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource, eta: float) -> Iterator[Step]:
-    """Steps that hold x0: x' = x0 + down / sigma * (x - x0) + up * noise, with down² + up² = sigma'².
-
-    up = eta * sigma' * sqrt(1 - sigma'² / sigma²) is DDIM's sigma_t (eq. 16) in these coordinates.
-    """
-    for index, sigma, next_sigma in falling(sigmas):
-        denoised = denoise(x, sigmas[index])
-        up = eta * next_sigma * math.sqrt(1.0 - (next_sigma / sigma) ** 2)
-        down = math.sqrt(next_sigma**2 - up**2)
-        x = denoised + (x - denoised) * (down / sigma)
-        if up > 0:
-            x = x + noise(x) * up
-        yield Step(index, sigma, next_sigma, x, denoised)
-
-
-def heun(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource, options: SamplerOptions = DEFAULTS
-) -> Iterator[Step]:
-    """Heun's method: the mean of the slopes at both ends of a step (Karras et al. 2022, algorithm 1). Second order.
-
-    Two evaluations a step, one in the last. Reads `coordinates`. In "sigma" the state is x and the slope dx/dsigma;
-    in "time" it is y = (1 - t) x with t = sigma / (1 + sigma), and the slope is dy/dt, a flow's velocity. Both
-    slopes are (state - x0) / variable. From near pure noise (sigma in the thousands and more) only the second stays
-    bounded.
-    """
-    for index, sigma, next_sigma in falling(sigmas):
-        denoised = denoise(x, sigmas[index])
-        if next_sigma == 0:
-            x = denoised
-        else:
-            scale, next_scale = _scale(sigma, options.coordinates), _scale(next_sigma, options.coordinates)
-            span = next_sigma * next_scale - sigma * scale
-            state = x * scale
-            slope = (state - denoised) / (sigma * scale)
-            guess = state + slope * span
-            again = denoise(guess / next_scale, sigmas[index + 1])
-            next_slope = (guess - again) / (next_sigma * next_scale)
-            x = (state + (slope + next_slope) * (span / 2)) / next_scale
-        yield Step(index, sigma, next_sigma, x, denoised)
-
-
-def _scale(sigma: float, coordinates: Coordinates) -> float:
-    """What x is multiplied by to be the state in these coordinates; the variable itself is sigma times it."""
-    return 1.0 if coordinates == "sigma" else 1.0 / (1.0 + sigma)
-
-
-def lcm(
-    denoise: Denoiser, x: Tensor, sigmas: Tensor, noise: NoiseSource, options: SamplerOptions = DEFAULTS
-) -> Iterator[Step]:
-    """Latent consistency sampling: jump to the picture, add noise of the next level (Luo et al. 2023).
-
-    For networks distilled to do so, in 1 to 8 steps. Their boundary condition at timestep 0 (c_skip, c_out, eq. 9)
-    moves x0 by less than 1e-5 of x at every timestep above 16, where such networks are asked, and is left out.
-    """
-    for index, sigma, next_sigma in falling(sigmas):
-        denoised = denoise(x, sigmas[index])
-        x = denoised + noise(x) * next_sigma if next_sigma > 0 else denoised
-        yield Step(index, sigma, next_sigma, x, denoised)
 
 
 @dataclass(frozen=True)
@@ -136,50 +41,133 @@ class SamplerInfo:
     label: str
     function: Sampler
     stochastic: bool
-    """Adds noise on the way, unless eta is set to 0."""
+    """Adds noise on the way, unless eta is set to 0; with S_churn those that read it do, too."""
     default_spacing: str
+    """What "Automatic" means: that of AUTOMATIC1111's web UI where it has this sampler."""
     evaluations_per_step: int = 1
-    reads_eta: bool = False
-    aliases: tuple[str, ...] = ()
+    order: int = 1
+    """Of convergence, without noise."""
+    reads: tuple[str, ...] = ()
+    """Names of the fields of `SamplerOptions` that it reads, besides coordinates and schedule."""
+    own_steps: bool = False
+    """Chooses its levels between the ends of those that it is given; their number may be another."""
+    one_at_a_time: bool = False
+    """Takes one picture at a time."""
+    needs_negative: bool = False
+    """Works only with a guided denoiser (`rein.diffusion.guidance.NegativeDenoiser`)."""
+    discards_penultimate: bool = False
+    """AUTOMATIC1111's web UI leaves the lowest level but 0 out (`SpacingOptions.discard_penultimate`)."""
+
+    @property
+    def reads_eta(self) -> bool:
+        """Whether `eta` can be set."""
+        return "eta" in self.reads
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """Other names, in plain form; more are found by rule (see `choose_sampler`)."""
+        return ALIASES.get(self.name, ())
 
 
-SAMPLERS: dict[str, SamplerInfo] = {
-    row.name: row
-    for row in (
-        SamplerInfo("ddpm", "DDPM", ddpm, True, "leading"),
-        SamplerInfo("ddim", "DDIM", ddim, False, "leading", reads_eta=True),
-        SamplerInfo("euler", "Euler", euler, False, "linspace", aliases=("k_euler",)),
-        SamplerInfo(
-            "euler_ancestral",
-            "Euler a",
-            euler_ancestral,
-            True,
-            "linspace",
-            reads_eta=True,
-            aliases=("k_euler_a", "k_euler_ancestral"),
-        ),
-        SamplerInfo("heun", "Heun", heun, False, "karras", evaluations_per_step=2, aliases=("k_heun",)),
-        SamplerInfo("dpmpp_2m", "DPM++ 2M", dpmpp_2m, False, "karras", aliases=("k_dpmpp_2m",)),
-        SamplerInfo("dpmpp_2m_sde", "DPM++ 2M SDE", dpmpp_2m_sde, True, "karras", reads_eta=True),
-        SamplerInfo("lcm", "LCM", lcm, True, "trailing"),
-    )
-}
+_CHURN = ("s_churn", "s_tmin", "s_tmax", "s_noise")
+_NOISE = ("eta", "s_noise")
+_ROWS = (
+    SamplerInfo("ddpm", "DDPM", ddpm, True, "leading"),
+    SamplerInfo("ddim", "DDIM", ddim, False, "leading", reads=("eta",)),
+    SamplerInfo("euler", "Euler", euler, False, "uniform", reads=_CHURN),
+    SamplerInfo("euler_ancestral", "Euler a", euler_ancestral, True, "uniform", reads=_NOISE),
+    SamplerInfo("heun", "Heun", heun, False, "uniform", 2, order=2, reads=_CHURN),
+    SamplerInfo("dpmpp_2m", "DPM++ 2M", dpmpp_2m, False, "karras", order=2),
+    SamplerInfo("dpmpp_sde", "DPM++ SDE", dpmpp_sde, True, "karras", 2, order=2, reads=_NOISE),
+    SamplerInfo("dpmpp_2m_sde", "DPM++ 2M SDE", dpmpp_2m_sde, True, "exponential", order=2, reads=_NOISE),
+    SamplerInfo(
+        "dpmpp_2m_sde_heun", "DPM++ 2M SDE Heun", dpmpp_2m_sde_heun, True, "exponential", order=2, reads=_NOISE
+    ),
+    SamplerInfo("dpmpp_2s_ancestral", "DPM++ 2S a", dpmpp_2s_ancestral, True, "karras", 2, order=2, reads=_NOISE),
+    SamplerInfo(
+        "dpmpp_3m_sde",
+        "DPM++ 3M SDE",
+        dpmpp_3m_sde,
+        True,
+        "exponential",
+        order=2,
+        reads=_NOISE,
+        discards_penultimate=True,
+    ),
+    SamplerInfo("lms", "LMS", lms, False, "uniform", order=4),
+    SamplerInfo("dpm_2", "DPM2", dpm_2, False, "karras", 2, order=2, reads=_CHURN, discards_penultimate=True),
+    SamplerInfo(
+        "dpm_2_ancestral",
+        "DPM2 a",
+        dpm_2_ancestral,
+        True,
+        "karras",
+        2,
+        order=2,
+        reads=_NOISE,
+        discards_penultimate=True,
+    ),
+    SamplerInfo("dpm_fast", "DPM fast", dpm_fast, False, "uniform", 3, order=3, reads=_NOISE, own_steps=True),
+    SamplerInfo(
+        "dpm_adaptive",
+        "DPM adaptive",
+        dpm_adaptive,
+        False,
+        "uniform",
+        3,
+        order=3,
+        reads=(*_NOISE, "tolerance"),
+        own_steps=True,
+        one_at_a_time=True,
+    ),
+    SamplerInfo("restart", "Restart", restart, True, "karras", 2, order=2, reads=("s_noise",), own_steps=True),
+    SamplerInfo("ddim_cfgpp", "DDIM CFG++", ddim_cfgpp, False, "leading", reads=("eta",), needs_negative=True),
+    SamplerInfo("plms", "PLMS", plms, False, "leading", order=4),
+    SamplerInfo("unipc", "UniPC", unipc, False, "leading", order=3),
+    SamplerInfo("unipc_bh2", "UniPC bh2", unipc_bh2, False, "leading", order=3),
+    SamplerInfo("lcm", "LCM", lcm, True, "lcm"),
+    SamplerInfo("tcd", "TCD", tcd, True, "lcm", reads=("eta",)),
+    SamplerInfo("deis", "DEIS", deis, False, "karras", order=3),
+    SamplerInfo("ipndm", "iPNDM", ipndm, False, "leading", order=4),
+    SamplerInfo("res_multistep", "RES multistep", res_multistep, False, "karras", order=2),
+)
+
+SAMPLERS: dict[str, SamplerInfo] = {row.name: row for row in _ROWS}
 """Every sampler by name."""
 
+_BY_ANY_NAME: dict[str, SamplerInfo] = {
+    other: info for info in _ROWS for other in (*info.aliases, plain_name(info.label), info.name)
+}
 
-def find_sampler(name: str) -> SamplerInfo:
-    """The sampler called `name`: its name, its label ("Euler a", "DPM++ 2M") or an alias, in any case.
+
+@dataclass(frozen=True)
+class SamplerChoice:
+    """What a name says: a sampler, and the spacing where the name holds one ("DPM++ 2M Karras")."""
+
+    info: SamplerInfo
+    spacing: str | None
+
+
+def choose_sampler(name: str) -> SamplerChoice:
+    """The sampler, and perhaps the spacing, that `name` means, in any case.
+
+    Known are the names here, labels of AUTOMATIC1111's web UI, its old combined names, names of k-diffusion's functions
+    ("sample_euler_ancestral", "k_dpmpp_2m_ka"), of ComfyUI ("dpmpp_2m_sde_gpu"), of InvokeAI and of diffusers' classes.
 
     Raises:
         InputError: there is none of that name; the message gives the nearest one.
     """
-    wanted = _plain(name)
-    for info in SAMPLERS.values():
-        if wanted in {info.name, _plain(info.label), *info.aliases}:
-            return info
-    raise InputError(f"unknown sampler {quoted(name)}: {nearest(wanted, SAMPLERS)}")
+    plain = plain_name(name)
+    info = _BY_ANY_NAME.get(plain)
+    if info is not None:
+        return SamplerChoice(info, None)
+    for suffix, spacing in SPACING_SUFFIXES.items():
+        info = _BY_ANY_NAME.get(plain.removesuffix(suffix))
+        if info is not None:
+            return SamplerChoice(info, spacing)
+    raise InputError(f"unknown sampler {quoted(name)}: {nearest(plain, SAMPLERS)}")
 
 
-def _plain(name: str) -> str:
-    """ "DPM++ 2M" -> "dpmpp_2m"."""
-    return name.strip().lower().replace("++", "pp").replace(" ", "_").replace("-", "_")
+def find_sampler(name: str) -> SamplerInfo:
+    """The sampler that `name` means, whatever spacing the name holds. See `choose_sampler`."""
+    return choose_sampler(name).info

@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 MOST_SORTED_BYTES = 512 * 2**20
-"""Sorted weights are a second copy. Networks with more to sort keep one: they are mostly busy with large maps."""
+"""Sorted weights are a second copy, and reordering takes time. Networks with more keep what was read: they are mostly
+busy with large maps, where the order of weights was measured to make no difference."""
 
 
 def lay_out(module: nn.Module, sort: bool = False) -> nn.Module:
@@ -22,13 +23,14 @@ def lay_out(module: nn.Module, sort: bool = False) -> nn.Module:
 
     Convolutions run channels last on every device. On the CPU the weights of linear layers are stored transposed, which
     PyTorch shows as before, and with `sort` float32 convolutions become `SortedConv2d` and `PointwiseConv2d`: worth its
-    time for a network that is called many times.
+    time for a network that is called many times. Neither is done with more than `MOST_SORTED_BYTES` of weights.
     """
     module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if any(parameter.device.type != "cpu" for parameter in module.parameters()):
         return module
-    for layer in module.modules():
-        if isinstance(layer, nn.Linear):
+    linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
+    if sum(layer.weight.nbytes for layer in linear) <= MOST_SORTED_BYTES:
+        for layer in linear:
             layer.weight = nn.Parameter(layer.weight.detach().t().contiguous().t(), layer.weight.requires_grad)
     if sort and sorting_available() and _bytes_to_sort(module) <= MOST_SORTED_BYTES:
         _replace_convolutions(module)

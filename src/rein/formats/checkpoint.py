@@ -1,4 +1,7 @@
-"""A model folder: every part of a model as data, and nothing that runs.
+"""Models loaded from what people have, and saved as a folder of Rein's own.
+
+A model comes from one of Rein's folders, a diffusers folder (`rein.formats.diffusers_folder`) or a single file
+(`rein.formats.single`). Rein's folder has every part as data, and nothing that runs:
 
     model.json              what the model is, see `rein.formats.folder`
     unet.safetensors        weights, in half precision unless asked otherwise
@@ -6,14 +9,14 @@
     text_tower.safetensors  one for each tower: the next is text_tower_2.safetensors
     tokenizer.json          where the model has a vocabulary of its own
 
-A weight file must hold exactly the tensors that its network has.
+A weight file of such a folder must hold exactly the tensors that its network has.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -22,6 +25,8 @@ from torch import Tensor, nn
 
 from rein.errors import DamagedFileError, InputError, quoted
 from rein.files import write_failure
+from rein.formats.adapters_names import Targets, parts_of
+from rein.formats.diffusers_folder import build_diffusers, is_diffusers_folder
 from rein.formats.folder import (
     AUTOENCODER_FILE,
     SPEC_FILE,
@@ -36,7 +41,10 @@ from rein.formats.folder import (
     weight_files,
     write_description,
 )
+from rein.formats.keys import part_names
+from rein.formats.single import Built, LoadOptions, build_autoencoder, build_single
 from rein.formats.tensors import read_tensors, write_tensors
+from rein.nn.adapters_merge import Merger
 from rein.nn.autoencoder import Autoencoder
 from rein.nn.clip import TextTower
 from rein.nn.specs import ModelSpec
@@ -49,15 +57,30 @@ _NAMES_SHOWN = 3
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model in memory: networks in evaluation mode that need no gradients, one tokenizer for each text tower."""
+    """A model in memory: networks in evaluation mode that need no gradients, one tokenizer for each text tower.
+
+    Fields:
+        source: the folder or file that it came from.
+        files: the files of its weights, by what they are called in the model's hash.
+        recorded_hash: what `model.json` tells of their hash; "" where nothing does.
+        notes: what was found in the files and left out.
+        merger: puts adapters into the networks' weights, and takes them out again.
+    """
 
     spec: ModelSpec
     unet: UNet
     autoencoder: Autoencoder
     towers: tuple[TextTower, ...]
     tokenizers: tuple[Tokenizer, ...]
-    folder: Path
-    recorded_hash: str
+    source: Path
+    files: Mapping[str, Path]
+    recorded_hash: str = ""
+    notes: tuple[str, ...] = ()
+    merger: Merger = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Here, not when first asked for: two threads that ask at once must get the same.
+        object.__setattr__(self, "merger", Merger(parts_of(self.unet, self.towers)))
 
     @property
     def device(self) -> torch.device:
@@ -71,10 +94,19 @@ class LoadedModel:
 
     @cached_property
     def weights_hash(self) -> str:
-        """SHA-256 that stands for all weight files: what `model.json` recorded when they were saved, else from them."""
+        """SHA-256 that stands for all weight files: what `model.json` recorded when they were saved, else from them.
+
+        That of a model in a single file is the file's own, as other programs tell it.
+        """
         if self.recorded_hash:
             return self.recorded_hash
-        return combined_hash({name: file_digest(self.folder / name) for name in weight_files(self.spec)})
+        digests = {name: file_digest(path) for name, path in self.files.items()}
+        return next(iter(digests.values())) if len(digests) == 1 else combined_hash(digests)
+
+    @cached_property
+    def targets(self) -> Targets:
+        """The layers that adapters can change, and all names that files have for them."""
+        return Targets.of(self.spec, parts_of(self.unet, self.towers))
 
 
 def save_model(
@@ -139,26 +171,59 @@ def _stored(module: nn.Module, expected: nn.Module, dtype: torch.dtype) -> dict[
 
 
 def load_model(
-    folder: str | os.PathLike[str], device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    source: str | os.PathLike[str],
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+    options: LoadOptions | None = None,
 ) -> LoadedModel:
-    """Read a model folder; its networks are put on `device` in `dtype`, whatever precision the files have.
+    """Read a model: one of Rein's folders, a diffusers folder or a single file. What a file is, its contents tell.
+
+    The networks are put on `device` in `dtype`, whatever precision the files have. Weights of single files and
+    diffusers folders that need no conversion stay views of the mapped files: replace such a file, which is what saving
+    does, but do not write into it while the model is in use.
 
     Raises:
-        InputError: there is no such folder, or it is no model folder.
+        InputError: there is no such model, or it is none that Rein draws with.
         DamagedFileError: a file is missing, cut short or damaged, or the parts do not belong together.
     """
-    folder = Path(folder)
+    path, options = Path(source), options or LoadOptions()
+    recorded = ""
+    if path.is_file():
+        built = build_single(path, device, dtype, options)
+    elif is_diffusers_folder(path) and not (path / SPEC_FILE).is_file():
+        built = build_diffusers(path, device, dtype, options)
+    else:
+        built, recorded = _build_own(path, device, dtype, options)
+    spec, networks, files = built.spec, dict(built.networks), dict(built.files)
+    if options.autoencoder is not None:
+        lone = build_autoencoder(options.autoencoder, spec, device, dtype)
+        networks["autoencoder"] = lone.network
+        files |= {f"autoencoder {name}": file for name, file in lone.files.items()}
+        scale = spec.latent_scale if lone.latent_scale is None else lone.latent_scale
+        shift = spec.latent_shift if lone.latent_shift is None else lone.latent_shift
+        spec, recorded = replace(spec, autoencoder=lone.config, latent_scale=scale, latent_shift=shift), ""
+    unet, autoencoder, *rest = (networks[part] for part in part_names(spec))
+    towers = tuple(tower for tower in rest if isinstance(tower, TextTower))
+    assert isinstance(unet, UNet) and isinstance(autoencoder, Autoencoder) and len(towers) == len(rest)
+    tokenizers = (_read_tokenizer(path, spec),) * len(towers)
+    return LoadedModel(spec, unet, autoencoder, towers, tokenizers, path, files, recorded, built.fit.notes)
+
+
+def _build_own(folder: Path, device: torch.device | str, dtype: torch.dtype, options: LoadOptions) -> tuple[Built, str]:
+    """The networks of one of Rein's folders, and its recorded hash."""
     description = read_description(folder)
     spec = description.spec
     modules = build_networks(spec, folder / SPEC_FILE)
     for name, module in modules.items():
+        if name == AUTOENCODER_FILE and options.autoencoder is not None:
+            continue
         _check_size(folder / name, description.files.get(name))
         _fill(module, folder / name, device, dtype)
-    unet, autoencoder, *rest = modules.values()
-    towers = tuple(tower for tower in rest if isinstance(tower, TextTower))
-    assert isinstance(unet, UNet) and isinstance(autoencoder, Autoencoder) and len(towers) == len(rest)
-    tokenizers = (_read_tokenizer(folder, spec),) * len(towers)
-    return LoadedModel(spec, unet, autoencoder, towers, tokenizers, folder, _complete_hash(description))
+    if options.prediction is not None:
+        spec = replace(spec, prediction=options.prediction)
+    files = {name: folder / name for name in modules if name != AUTOENCODER_FILE or options.autoencoder is None}
+    networks = dict(zip(part_names(spec), modules.values(), strict=True))
+    return Built(spec, networks, files), _complete_hash(description)
 
 
 def _complete_hash(description: Description) -> str:
@@ -167,7 +232,7 @@ def _complete_hash(description: Description) -> str:
 
 
 def read_spec(folder: str | os.PathLike[str]) -> ModelSpec:
-    """What the model in `folder` is, without its weights. Raises as `load_model`."""
+    """What the model in one of Rein's folders is, without its weights. Raises as `load_model`."""
     return read_description(Path(folder)).spec
 
 

@@ -24,7 +24,7 @@ from rein.errors import DamagedFileError, InputError, quoted
 from rein.files import atomic_file
 from rein.nn.autoencoder import Autoencoder
 from rein.nn.clip import TextTower
-from rein.nn.specs import ModelSpec, from_dict, to_dict
+from rein.nn.specs import AutoencoderConfig, ModelSpec, TextTowerConfig, UNetConfig, from_dict, to_dict
 from rein.nn.unet import UNet
 
 FORMAT, VERSION = "rein-model", 1
@@ -105,7 +105,7 @@ def read_description(folder: Path) -> Description:
     if content.get("version") != VERSION:
         _refuse(path, f"it has version {quoted(content.get('version'))} and this Rein reads {VERSION}: update Rein")
     model = content.get("model", {})
-    _check_numbers(model, "model", path)
+    check_numbers(model, "model", path)
     try:
         spec = from_dict(ModelSpec, model)
     except InputError as error:
@@ -139,16 +139,16 @@ def _parsed(text: str, path: Path) -> Any:
         raise DamagedFileError(f"cannot read {path}: it is not valid JSON ({str(error)[:100]})") from error
 
 
-def _check_numbers(value: Any, where: str, path: Path) -> None:
+def check_numbers(value: Any, where: str, path: Path) -> None:
     """Refuse lists and numbers that would make building the networks take for ever."""
     if isinstance(value, dict):
         for name, entry in value.items():
-            _check_numbers(entry, f"{where}.{name}", path)
+            check_numbers(entry, f"{where}.{name}", path)
     elif isinstance(value, list):
         if len(value) > _MOST_ENTRIES:
             _refuse(path, f"{where} has {len(value)} entries; at most {_MOST_ENTRIES} are read")
         for index, entry in enumerate(value):
-            _check_numbers(entry, f"{where}[{index}]", path)
+            check_numbers(entry, f"{where}[{index}]", path)
     elif isinstance(value, int | float):
         most = _MOST_REPEATED if any(word in where for word in _REPEATED) else _LARGEST_NUMBER
         if not -_LARGEST_NUMBER <= value <= most:
@@ -167,6 +167,17 @@ def _records(files: Any, path: Path) -> dict[str, WeightRecord]:
     return records
 
 
+Config = UNetConfig | AutoencoderConfig | TextTowerConfig
+
+
+def build_network(config: Config) -> nn.Module:
+    """The network of one configuration, on the meta device. Errors of PyTorch's pass."""
+    with torch.device("meta"), _Unfilled():
+        if isinstance(config, UNetConfig):
+            return UNet(config)
+        return Autoencoder(config) if isinstance(config, AutoencoderConfig) else TextTower(config)
+
+
 def build_networks(spec: ModelSpec, path: Path) -> dict[str, nn.Module]:
     """The networks of `spec` by their weight files, on the meta device; `path` is named in errors.
 
@@ -174,9 +185,8 @@ def build_networks(spec: ModelSpec, path: Path) -> dict[str, nn.Module]:
         DamagedFileError: there are no such networks.
     """
     try:
-        with torch.device("meta"), _Unfilled():
-            modules: list[nn.Module] = [UNet(spec.unet), Autoencoder(spec.autoencoder)]
-            modules += [TextTower(tower) for tower in spec.towers]
+        configs: list[Config] = [spec.unet, spec.autoencoder, *spec.towers]
+        modules = [build_network(config) for config in configs]
     except (ValueError, RuntimeError, TypeError, IndexError, ZeroDivisionError) as error:
         reason = quoted(str(error), 150)
         raise DamagedFileError(f"cannot read {path}: its networks cannot be built ({reason})") from error

@@ -1,4 +1,4 @@
-"""What a model folder or a file of weights holds, from headers alone: no weight is read."""
+"""What one of Rein's model folders holds, from headers alone: no weight is read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 
 from rein.errors import DamagedFileError, InputError
 from rein.formats.folder import SPEC_FILE, build_networks, read_description
-from rein.formats.tensors import Header, read_header
+from rein.formats.header import Header
+from rein.formats.tensors import read_header
 from rein.nn.specs import VARIANTS, ModelSpec
 from rein.text.tokenizer import FILE_NAME as TOKENIZER_FILE
 
@@ -86,16 +87,6 @@ def inspect_folder(folder: str | os.PathLike[str]) -> Inspection:
     if spec.vocabulary == "own" and not (folder / TOKENIZER_FILE).is_file():
         missing.append(TOKENIZER_FILE)
     return Inspection(folder, spec, _changes(spec), tuple(files), description.weights_hash, tuple(missing))
-
-
-def inspect_file(path: str | os.PathLike[str]) -> tuple[WeightFile, dict[str, str]]:
-    """Look at one safetensors file by itself: what it holds, and the free texts in its header.
-
-    Raises:
-        InputError, DamagedFileError: as `rein.formats.tensors.read_header`.
-    """
-    header = read_header(path)
-    return _described(Path(path), header, ()), header.metadata
 
 
 def _changes(spec: ModelSpec) -> tuple[str, ...] | None:

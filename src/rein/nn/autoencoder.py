@@ -1,4 +1,4 @@
-"""The KL autoencoder between pixels and latents: one class for SD's and for the embedded model's.
+"""The autoencoder between pixels and latents: one class for SD's, for the embedded model's and for the tiny one.
 
 Source: Rombach et al. 2022, section 3.1 and appendix G. Parameter names are those of the diffusers folder layout.
 """
@@ -6,6 +6,7 @@ Source: Rombach et al. 2022, section 3.1 and appendix G. Parameter names are tho
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch.nn import functional
 from rein.nn.attention import PixelAttention
 from rein.nn.layers import Downsample, ResidualBlock, Upsample, norm
 from rein.nn.specs import AutoencoderConfig
+from rein.nn.tiny import TinyDecoder, TinyEncoder
 
 _EPSILON = 1e-6
 
@@ -126,7 +128,7 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Encoder and decoder with the 1x1 convolutions around the latents.
+    """Encoder and decoder, in the KL design with the 1x1 convolutions around the latents.
 
     The sides of a picture must be multiples of `config.downscale`.
     """
@@ -134,19 +136,27 @@ class Autoencoder(nn.Module):
     def __init__(self, config: AutoencoderConfig) -> None:
         super().__init__()
         self.config = config
+        if config.design == "tiny":
+            # The halves of another design, with the same inputs and outputs.
+            self.encoder = cast(Encoder, TinyEncoder(config))
+            self.decoder = cast(Decoder, TinyDecoder(config))
+            return
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.quant_conv = nn.Conv2d(config.latent_channels * 2, config.latent_channels * 2, 1)
         self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
 
     def encode(self, pixels: Tensor) -> LatentDistribution:
-        """Distribution of the unscaled latents of `pixels`."""
+        """Distribution of the unscaled latents of `pixels`; the tiny design is sure of its latents."""
+        if self.config.design == "tiny":
+            latents = self.encoder(pixels)
+            return LatentDistribution(latents, torch.full_like(latents, -30.0))
         mean, log_variance = self.quant_conv(self.encoder(pixels)).chunk(2, dim=1)
         return LatentDistribution(mean, log_variance.clamp(-30.0, 20.0))
 
     def decode(self, latents: Tensor) -> Tensor:
         """Pixels of unscaled latents."""
-        out: Tensor = self.decoder(self.post_quant_conv(latents))
+        out: Tensor = self.decoder(latents if self.config.design == "tiny" else self.post_quant_conv(latents))
         return out
 
     def forward(self, pixels: Tensor, noise: Tensor | None = None) -> tuple[Tensor, LatentDistribution]:

@@ -20,20 +20,40 @@ def timestep_features(values: Tensor, width: int) -> Tensor:
     return torch.cat([angles.cos(), angles.sin()], dim=-1)
 
 
+def guidance_features(scales: Tensor, width: int) -> Tensor:
+    """Sines and cosines of guidance scales (B,), sines first: (B, width) in float32.
+
+    Source: Luo et al. 2023 (latent consistency models), whose code counts guidance from 0 and in thousandths.
+    """
+    half = width // 2
+    frequencies = torch.exp(
+        torch.arange(half, dtype=torch.float32, device=scales.device) * (-math.log(10000.0) / (half - 1))
+    )
+    angles = ((scales.float() - 1.0) * 1000.0).unsqueeze(-1) * frequencies
+    return torch.cat([angles.sin(), angles.cos()], dim=-1)
+
+
 def norm(groups: int, channels: int, epsilon: float) -> nn.Module:
     """Group norm, or nothing where `groups` is 0."""
     return nn.GroupNorm(groups, channels, eps=epsilon) if groups else nn.Identity()
 
 
 class EmbeddingMLP(nn.Module):
-    """Two linear layers with SiLU between, from features (B, in) to an embedding (B, out)."""
+    """Two linear layers with SiLU between, from features (B, in) to an embedding (B, out).
 
-    def __init__(self, in_width: int, out_width: int) -> None:
+    With a `condition_width`, further features (B, condition_width) may be projected and added to the first ones.
+    """
+
+    def __init__(self, in_width: int, out_width: int, condition_width: int = 0) -> None:
         super().__init__()
+        if condition_width:
+            self.cond_proj = nn.Linear(condition_width, in_width, bias=False)
         self.linear_1 = nn.Linear(in_width, out_width)
         self.linear_2 = nn.Linear(out_width, out_width)
 
-    def forward(self, features: Tensor) -> Tensor:
+    def forward(self, features: Tensor, condition: Tensor | None = None) -> Tensor:
+        if condition is not None:
+            features = features + self.cond_proj(condition)
         out: Tensor = self.linear_2(functional.silu(self.linear_1(features)))
         return out
 

@@ -52,8 +52,11 @@ class UNetConfig:
     pooled_width: int = 0
     """Width of the pooled text vector added to the time embedding; 0 where the family has none."""
     size_ids: int = 0
-    """How many size numbers (original size, crop, target size) join the pooled text; SDXL has 6."""
+    """How many numbers join the pooled text: SDXL has 6 (original size, crop, target size), its refiner 5 (original
+    size, crop, aesthetic score)."""
     size_id_width: int = 256
+    guidance_width: int = 0
+    """Width of the guidance scale's features added to those of time (distilled LCM); 0 where the network has none."""
 
     def __post_init__(self) -> None:
         _positive(self, "in_channels", "out_channels", "channels", "blocks_per_level", "heads", "context_width")
@@ -68,8 +71,12 @@ class UNetConfig:
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """Shape of the KL autoencoder. `patch` folds square pixel patches into channels before the first convolution."""
+    """Shape of the autoencoder. `patch` folds square pixel patches into channels before the first convolution.
 
+    `design` is "kl" (Rombach et al. 2022) or "tiny" (TAESD, madebyollin/taesd), which has neither norms nor attention.
+    """
+
+    design: Literal["kl", "tiny"] = "kl"
     picture_channels: int = 3
     latent_channels: int = 4
     channels: tuple[int, ...] = (128, 256, 512, 512)
@@ -107,6 +114,8 @@ class TextTowerConfig:
     pad_token: int = 49407
     context_layer: Literal["last", "penultimate"] = "last"
     """`last` is the final state, normalised; `penultimate` the state before the last layer, without norm (SDXL)."""
+    dropped_layers: int = 0
+    """Layers of the published tower after those that are read, and left out here: 1 for SD2's."""
 
     def __post_init__(self) -> None:
         _positive(self, "vocabulary_size", "context_length", "width", "layers", "heads", "feed_forward_width")
@@ -149,18 +158,23 @@ class ModelSpec:
     native_size: int = 512
     vocabulary: Literal["clip", "own"] = "clip"
     """`clip` uses CLIP's byte-pair vocabulary; `own` means that the model's folder carries one."""
+    zero_empty_negative: bool = False
+    """An empty negative prompt is all zeros instead of the towers' answer to an empty text (SDXL base)."""
     default_sampler: str = "dpmpp_2m"
     default_spacing: str = "karras"
     default_guidance: float = 7.5
 
     @property
     def conditioning_channels(self) -> int:
-        """Channels of the U-Net's input beyond the latents: 5 for inpainting (mask and masked latents), 1 for depth."""
+        """Channels of the U-Net's input beyond the latents: 5 for inpainting (mask and masked latents), 1 for depth,
+        4 for instruct-pix2pix (the picture's latents)."""
         return self.unet.in_channels - self.autoencoder.latent_channels
 
 
 _CLIP_L = TextTowerConfig()
-_OPENCLIP_H = TextTowerConfig(width=1024, layers=23, heads=16, feed_forward_width=4096, activation="gelu", pad_token=0)
+_OPENCLIP_H = TextTowerConfig(
+    width=1024, layers=23, heads=16, feed_forward_width=4096, activation="gelu", pad_token=0, dropped_layers=1
+)
 _OPENCLIP_G = TextTowerConfig(
     width=1280,
     layers=32,
@@ -196,11 +210,32 @@ SDXL = replace(
     towers=(replace(_CLIP_L, context_layer="penultimate"), _OPENCLIP_G),
     latent_scale=0.13025,
     native_size=1024,
+    zero_empty_negative=True,
 )
+SDXL_REFINER = replace(
+    SDXL,
+    name="sdxl-refiner",
+    unet=UNetConfig(
+        channels=(384, 768, 1536, 1536),
+        transformer_depth=(0, 4, 4, 0),
+        middle_depth=4,
+        heads=(6, 12, 24, 24),
+        context_width=1280,
+        linear_projection=True,
+        pooled_width=1280,
+        size_ids=5,
+    ),
+    towers=(_OPENCLIP_G,),
+    zero_empty_negative=False,
+)
+TAESD = AutoencoderConfig(
+    design="tiny", channels=(64, 64, 64, 64), blocks_per_level=3, norm_groups=0, middle_attention=False
+)
+"""The tiny autoencoder of scaled latents: the `latent_scale` of a model with it is 1."""
 
 
 def with_extra_channels(spec: ModelSpec, name: str, extra: int) -> ModelSpec:
-    """The same model whose U-Net takes `extra` more input channels: 5 for inpainting, 1 for depth."""
+    """The same model whose U-Net takes `extra` more input channels: see `ModelSpec.conditioning_channels`."""
     return replace(spec, name=name, unet=replace(spec.unet, in_channels=spec.autoencoder.latent_channels + extra))
 
 
@@ -222,19 +257,19 @@ POCKET = ModelSpec(
     ),
     towers=(
         TextTowerConfig(
-            vocabulary_size=1024,
+            vocabulary_size=2048,
             context_length=32,
             width=256,
             layers=2,
             heads=4,
             feed_forward_width=1024,
             activation="gelu",
-            end_token=1023,
-            pad_token=1023,
+            end_token=2047,
+            pad_token=2047,
         ),
     ),
     prediction="flow",
-    schedule=ScheduleConfig(kind="flow"),
+    schedule=ScheduleConfig(kind="flow", shift=5.0),
     latent_scale=1.0,
     native_size=128,
     vocabulary="own",
@@ -248,12 +283,15 @@ VARIANTS: dict[str, ModelSpec] = {
     for spec in (
         SD15,
         with_extra_channels(SD15, "sd15-inpainting", 5),
+        with_extra_channels(SD15, "sd15-instruct-pix2pix", 4),
         SD21_BASE,
         SD21,
         with_extra_channels(SD21_BASE, "sd2-inpainting", 5),
         with_extra_channels(SD21_BASE, "sd2-depth", 1),
         SDXL,
         with_extra_channels(SDXL, "sdxl-inpainting", 5),
+        with_extra_channels(SDXL, "sdxl-instruct-pix2pix", 4),
+        SDXL_REFINER,
         POCKET,
     )
 }

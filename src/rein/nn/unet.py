@@ -13,7 +13,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rein.nn.attention import SpatialTransformer, TextKeys, TransformerBlock
-from rein.nn.layers import Downsample, EmbeddingMLP, ResidualBlock, Upsample, norm, timestep_features
+from rein.nn.layers import (
+    Downsample,
+    EmbeddingMLP,
+    ResidualBlock,
+    Upsample,
+    guidance_features,
+    norm,
+    timestep_features,
+)
 from rein.nn.specs import UNetConfig
 
 _EPSILON = 1e-5
@@ -79,7 +87,7 @@ class UNet(nn.Module):
         self.config = config
         first, time_width = config.channels[0], config.channels[0] * 4
         self.conv_in = nn.Conv2d(config.in_channels, first, 3, padding=1)
-        self.time_embedding = EmbeddingMLP(first, time_width)
+        self.time_embedding = EmbeddingMLP(first, time_width, config.guidance_width)
         if config.pooled_width:
             added = config.pooled_width + config.size_ids * config.size_id_width
             self.add_embedding = EmbeddingMLP(added, time_width)
@@ -104,12 +112,15 @@ class UNet(nn.Module):
         size_ids: Tensor | None = None,
         text_keys: TextKeys | None = None,
         time_shifts: TimeShifts | None = None,
+        guidance: Tensor | None = None,
     ) -> Tensor:
-        """`text_keys` (from `text_keys()`) replaces `context` where the text stays the same over many steps.
+        """`guidance` (B,) is the scale that a network with `guidance_width` was distilled to answer for.
+
+        `text_keys` (from `text_keys()`) replaces `context` where the text stays the same over many steps.
 
         `time_shifts` (from `time_shifts()`) replaces `timestep`, `pooled` and `size_ids` where they are known before.
         """
-        embedding = self.embedding(x, timestep, pooled, size_ids) if time_shifts is None else None
+        embedding = self.embedding(x, timestep, pooled, size_ids, guidance) if time_shifts is None else None
         time = _Time(embedding, time_shifts, self._blocks)
         text = _Text(context, text_keys, self._names)
         x = self.conv_in(x)
@@ -133,10 +144,20 @@ class UNet(nn.Module):
         out: Tensor = self.conv_out(functional.silu(self.conv_norm_out(x)))
         return out
 
-    def embedding(self, x: Tensor, timestep: Tensor, pooled: Tensor | None, size_ids: Tensor | None) -> Tensor:
+    def embedding(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        pooled: Tensor | None,
+        size_ids: Tensor | None,
+        guidance: Tensor | None = None,
+    ) -> Tensor:
         """Time embedding (B, 4 * first level), with the pooled text and size ids added where the family has them."""
         features = timestep_features(timestep.expand(x.shape[0]), self.config.channels[0])
-        embedding: Tensor = self.time_embedding(features.to(x.dtype))
+        scale = None
+        if self.config.guidance_width and guidance is not None:
+            scale = guidance_features(guidance.expand(x.shape[0]), self.config.guidance_width).to(x.dtype)
+        embedding: Tensor = self.time_embedding(features.to(x.dtype), scale)
         if self.config.pooled_width:
             if pooled is None:
                 raise ValueError("this U-Net needs the pooled text vector")
@@ -157,17 +178,23 @@ class UNet(nn.Module):
         }
 
     def time_shifts(
-        self, timesteps: Tensor, pooled: Tensor | None = None, size_ids: Tensor | None = None
+        self,
+        timesteps: Tensor,
+        pooled: Tensor | None = None,
+        size_ids: Tensor | None = None,
+        guidance: Tensor | None = None,
     ) -> list[TimeShifts]:
         """What each of `timesteps` (S,) adds in every residual block, for the B rows of `pooled`, or for one without.
 
         One pass over all steps instead of one a step; equal to rounding.
         """
         count, rows = len(timesteps), 1 if pooled is None else len(pooled)
-        repeated = [None if entry is None else entry.repeat(count, 1) for entry in (pooled, size_ids)]
+        words, sizes = (None if entry is None else entry.repeat(count, 1) for entry in (pooled, size_ids))
         weight = self.conv_in.weight
         template = weight.new_empty(count * rows, 0)
-        embedding = self.embedding(template, timesteps.to(weight.device).repeat_interleave(rows), *repeated)
+        embedding = self.embedding(
+            template, timesteps.to(weight.device).repeat_interleave(rows), words, sizes, guidance
+        )
         shifts = {
             name: block.shift(embedding).unflatten(0, (count, rows))
             for block, name in cast(Iterable[tuple[ResidualBlock, str]], self._blocks.items())

@@ -23,13 +23,15 @@ from rein.diffusion.noise import PictureNoise
 from rein.diffusion.prediction import Denoiser, find_prediction
 from rein.diffusion.samplers import SamplerOptions, find_sampler
 from rein.diffusion.schedule import NoiseSchedule, make_schedule
-from rein.diffusion.spacing import spaced_sigmas
+from rein.diffusion.spacing import SpacingOptions, spaced_sigmas
 from rein.errors import NonFiniteError
 from rein.formats.checkpoint import LoadedModel
+from rein.pipeline.adapters import Chosen, adapted, adapted_denoiser, choose, wishes_of
 from rein.pipeline.decode import decode_latents
-from rein.pipeline.network import encode_request, guided_denoiser
+from rein.pipeline.network import guided_denoiser, plan_request
 from rein.pipeline.request import Request
 from rein.pipeline.result import Result
+from rein.pipeline.words import Drawn, WordSource
 
 _LATENT_PIXELS_AT_ONCE = 8 * 128 * 128
 """On other devices than the CPU: eight SDXL pictures, thirty-two of SD1.5, 2048 of the embedded model."""
@@ -39,13 +41,21 @@ _MOST_AT_ONCE = 64
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A request made ready for the loop: every choice is made, words are encoded, nothing is drawn yet."""
+    """A request made ready for the loop: every choice is made, words are encoded, nothing is drawn yet.
+
+    Fields:
+        denoise, chosen: for the words of the first picture, the network and what is added to it; where wildcards give
+            others other words, theirs are made later.
+        words: of each picture, in the order of `seeds`.
+    """
 
     parts: LoadedModel
     request: Request
     schedule: NoiseSchedule
     sigmas: Tensor
     denoise: Denoiser
+    words: tuple[Drawn, ...]
+    chosen: Chosen
 
     @property
     def seeds(self) -> range:
@@ -54,10 +64,17 @@ class Job:
         return range(self.request.seed, self.request.seed + self.request.count)
 
     def groups(self) -> Iterator[range]:
-        """Seeds of the pictures that are computed together."""
+        """Seeds of the pictures that are computed together: neighbours with the same words."""
         size = batch_size(self.parts, self.request)
-        for first in range(0, len(self.seeds), size):
-            yield self.seeds[first : first + size]
+        first = 0
+        for place in range(1, len(self.seeds) + 1):
+            if place == len(self.seeds) or place - first == size or self.words[place] != self.words[first]:
+                yield self.seeds[first:place]
+                first = place
+
+    def words_of(self, seed: int) -> Drawn:
+        """The words of the picture with `seed`."""
+        return self.words[seed - self.seeds[0]]
 
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, h, w) of one picture's latents."""
@@ -76,6 +93,7 @@ class GenerationStep:
         latents: (B, C, h, w) float32 after the step, x0 + next_sigma * noise.
         denoised: (B, C, h, w) float32, the pictures that the network saw before the step, as latents.
         seeds: of the B pictures; all of the request's where they fit in one batch, else those in work.
+        chosen: adapters and learned words that they are made with.
 
     The tensors were made in inference mode: clone them before you change them or need gradients.
     """
@@ -88,12 +106,13 @@ class GenerationStep:
     latents: Tensor
     denoised: Tensor
     seeds: range
+    chosen: Chosen
     started: float
 
     @property
     def last(self) -> bool:
         """Whether the pictures with these seeds are finished; then there is a `result`."""
-        return self.index == self.steps - 1
+        return self.next_sigma == 0
 
     def preview(self, picture: int = 0) -> Image.Image:
         """What picture `picture` of the batch looks like so far: `denoised`, decoded."""
@@ -110,12 +129,14 @@ class GenerationStep:
             raise ValueError(f"step {self.index + 1} of {self.steps} has no result yet; the last one has")
         _check_finite(self.latents, self.job.parts)
         pictures = decode_latents(self.job.parts, self.latents)
-        return Result.of(self.job.parts, self.job.request, pictures, self.seeds, time.perf_counter() - self.started)
+        seconds = time.perf_counter() - self.started
+        words = [self.job.words_of(seed) for seed in self.seeds]
+        return Result.of(self.job.parts, self.job.request, pictures, self.seeds, words, self.chosen, seconds)
 
 
 def batch_size(parts: LoadedModel, request: Request) -> int:
     """How many pictures are computed together: one on the CPU, so that each is the same in any company."""
-    if parts.device.type == "cpu":
+    if parts.device.type == "cpu" or (request.sampler and find_sampler(request.sampler).one_at_a_time):
         return 1
     unit = parts.spec.autoencoder.downscale
     assert request.width is not None and request.height is not None
@@ -130,11 +151,31 @@ def prepare(parts: LoadedModel, request: Request) -> Job:
         InputError: the request does not fit the model.
     """
     request = request.resolved(parts.spec)
-    assert request.spacing is not None
+    assert request.spacing is not None and request.sampler is not None
     schedule = make_schedule(**asdict(parts.spec.schedule))
-    sigmas = spaced_sigmas(request.spacing, request.steps, schedule)
-    words = encode_request(parts, request)
-    return Job(parts, request, schedule, sigmas, guided_denoiser(parts, request, words, schedule, sigmas))
+    discard = find_sampler(request.sampler).discards_penultimate and schedule.coordinates == "sigma"
+    sigmas = spaced_sigmas(request.spacing, request.steps, schedule, SpacingOptions(discard_penultimate=discard))
+    source = WordSource(request)
+    assert request.seed is not None
+    words = tuple(source.drawn(seed) for seed in range(request.seed, request.seed + request.count))
+    denoise, chosen = denoiser_for(parts, request, words[0], schedule, sigmas)
+    return Job(parts, request, schedule, sigmas, denoise, words, chosen)
+
+
+def denoiser_for(
+    parts: LoadedModel, request: Request, drawn: Drawn, schedule: NoiseSchedule, sigmas: Tensor
+) -> tuple[Denoiser, Chosen]:
+    """The denoiser of a resolved request for pictures of these words, and the adapters that it works with.
+
+    Raises:
+        InputError: words or an adapter that do not fit the model.
+        DamagedFileError: an adapter that cannot be used.
+    """
+    chosen = choose(parts, wishes_of(request, drawn))
+    with adapted(parts, chosen) as embeddings:
+        plan = plan_request(parts, request, drawn, embeddings)
+        denoise = guided_denoiser(parts, request, plan, schedule, sigmas)
+    return adapted_denoiser(parts, chosen, denoise), chosen
 
 
 def run(job: Job) -> Iterator[GenerationStep]:
@@ -149,12 +190,16 @@ def _draw(job: Job, seeds: range) -> Iterator[GenerationStep]:
     request = job.request
     assert request.sampler is not None
     noise = PictureNoise(seeds)
+    drawn, denoise, chosen = job.words_of(seeds[0]), job.denoise, job.chosen
+    if drawn != job.words[0]:
+        denoise, chosen = denoiser_for(job.parts, request, drawn, job.schedule, job.sigmas)
     sampler = find_sampler(request.sampler).function
-    options = SamplerOptions(request.eta, job.schedule.coordinates)
-    for step in sampler(job.denoise, starting_latents(job, noise), job.sigmas, noise, options):
-        yield GenerationStep(
-            job, step.index, len(job.sigmas) - 1, step.sigma, step.next_sigma, step.x, step.denoised, seeds, started
-        )
+    options = SamplerOptions(request.eta, job.schedule.coordinates, schedule=job.schedule)
+    count = len(job.sigmas) - 1
+    for step in sampler(denoise, starting_latents(job, noise), job.sigmas, noise, options):
+        # A sampler that chooses its own levels may take more steps than were asked for, or fewer.
+        place = job, step.index, max(count, step.index + 1), step.sigma, step.next_sigma
+        yield GenerationStep(*place, step.x, step.denoised, seeds, chosen, started)
 
 
 def starting_latents(job: Job, noise: PictureNoise) -> Tensor:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rein.diffusion.samplers import find_sampler
 from rein.diffusion.spacing import SPACINGS
 from rein.pipeline.request import Request
+from rein.text.dialects import EMPHASES
 from rein.version import __version__
 
 NOISE = "torch.Generator on the CPU, one a picture, float32"
@@ -26,8 +27,16 @@ class Provenance:
     torch: str
 
 
-def infotext(request: Request, provenance: Provenance) -> str:
+def infotext(
+    request: Request,
+    provenance: Provenance,
+    asked: Mapping[str, Any] | None = None,
+    records: Mapping[str, Any] | None = None,
+) -> str:
     """The text that AUTOMATIC1111's web UI writes into its pictures, for a resolved request of one picture.
+
+    `asked` is what the words were drawn from, told as the dynamic prompts extension does it. `records` are the adapters
+    (`rein.pipeline.adapters.Chosen.records`), which that program tells by tags in the prompt and by their hashes.
 
     Prompt; a line for the negative prompt unless it is empty; a line of settings, those that Rein has in that
     program's order. Its format is ambiguous for a prompt that holds such lines itself; the manifest is not.
@@ -43,15 +52,50 @@ def infotext(request: Request, provenance: Provenance) -> str:
         "Size": f"{request.width}x{request.height}",
         "Model hash": provenance.model_hash[:10] or None,
         "Model": provenance.model,
+        **_language(request),
         "RNG": "CPU",
         "Eta": _number(request.eta),
         "Guidance rescale": _number(request.guidance_rescale or None),
         "Guidance interval": None if interval is None else f"{interval[0]:g} to {interval[1]:g}",
+        **_templates(request, asked or {}),
+        **_hashes(records or {}),
         "Version": f"rein {__version__}",
     }
     line = ", ".join(f"{key}: {quote(value)}" for key, value in settings.items() if value is not None)
     negative = f"\nNegative prompt: {request.negative_prompt}" if request.negative_prompt else ""
-    return f"{request.prompt}{negative}\n{line}".strip()
+    tags = "".join(f" {_tag(record)}" for record in (records or {}).get("loras", ())[: len(request.loras)])
+    return f"{request.prompt}{tags}{negative}\n{line}".strip()
+
+
+def _tag(record: Mapping[str, Any]) -> str:
+    """The tag that stands for an adapter in a prompt of that program: with two numbers, the text's is the first."""
+    weight, text_weight = _number(record["weight"]), _number(record["text_weight"])
+    both = weight if weight == text_weight else f"{text_weight}:{weight}"
+    return f"<lora:{record['name']}:{both}>"
+
+
+def _hashes(records: Mapping[str, Any]) -> dict[str, object]:
+    loras = {record["name"]: record["short_hash"] for record in records.get("loras", ())}
+    words = {record["name"]: record["sha256"][:12] for record in records.get("embeddings", ())}
+    listed = (", ".join(f"{name}: {digest}" for name, digest in table.items()) or None for table in (loras, words))
+    return dict(zip(("Lora hashes", "TI hashes"), listed, strict=True))
+
+
+def _language(request: Request) -> dict[str, object]:
+    """How the prompts are read, where it is not that program's default."""
+    has_brackets = any(sign in request.prompt + request.negative_prompt for sign in "([")
+    return {
+        "Clip skip": request.clip_skip if request.clip_skip > 1 else None,
+        "Emphasis": EMPHASES[request.emphasis] if request.emphasis not in (None, "original") and has_brackets else None,
+        "Prompt dialect": request.dialect if request.dialect in ("comfy", "compel") else None,
+    }
+
+
+def _templates(request: Request, asked: Mapping[str, Any]) -> dict[str, object]:
+    names = {"Template": "prompt", "Negative Template": "negative_prompt"}
+    texts = {key: (asked.get(name), getattr(request, name)) for key, name in names.items()}
+    styles = ", ".join(asked.get("styles", ())) or None
+    return {"Styles": styles, **{key: text if text and text != drawn else None for key, (text, drawn) in texts.items()}}
 
 
 def quote(value: object) -> str:

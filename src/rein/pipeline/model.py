@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import get_args
 
 import torch
 
@@ -14,7 +15,8 @@ from rein.devices import choose_device, choose_dtype
 from rein.engines.cpu import lay_out
 from rein.errors import InputError, ReinError, nearest, quoted
 from rein.formats.checkpoint import LoadedModel, load_model
-from rein.nn.specs import ModelSpec
+from rein.formats.single import LoadOptions
+from rein.nn.specs import ModelSpec, PredictionName
 from rein.pipeline.generate import GenerationStep, collect, prepare, run
 from rein.pipeline.request import Request
 from rein.pipeline.result import Result
@@ -83,27 +85,42 @@ def _request(prompt: str, options: dict[str, object]) -> Request:
     return Request.model_validate({"prompt": prompt, **options})
 
 
-def load(source: str | os.PathLike[str] | None = None, device: str | None = None, dtype: str | None = None) -> Model:
+def load(
+    source: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    *,
+    vae: str | os.PathLike[str] | None = None,
+    prediction: str | None = None,
+    ema: bool = False,
+    variant: str | None = None,
+) -> Model:
     """Load a model.
 
     Args:
-        source: the folder of a model, or the name of an embedded one; None is "pocket".
+        source: a single file, a diffusers folder, one of Rein's folders, or the name of an embedded model; None is
+            "pocket".
         device: "cpu", "cuda", "cuda:1", "mps", or None for the best there is.
         dtype: "float32", "bfloat16", "float16", or None for what suits the device.
+        vae: a file whose autoencoder takes the place of the model's own: a VAE, a TAESD, another model.
+        prediction: what the U-Net predicts ("epsilon", "v", "x0", "flow"); None goes by the file.
+        ema: take the averaged U-Net where a single file has two.
+        variant: which weights of a diffusers folder to read, such as "fp16"; None prefers the plain ones.
 
     Raises:
-        InputError: no such model, device or number format.
-        DamagedFileError: the model's files cannot be read.
+        InputError: no such model, device or number format; a file of another kind.
+        DamagedFileError: the model's files cannot be read, or would leave a network unfilled.
     """
     where = choose_device(device)
-    parts = load_model(model_folder(source), where, choose_dtype(dtype, where))
+    options = LoadOptions(None if vae is None else _existing(vae), _prediction(prediction), ema, variant)
+    parts = load_model(model_folder(source), where, choose_dtype(dtype, where), options)
     lay_out(parts.unet, sort=True)
     lay_out(parts.autoencoder)
     return Model(parts)
 
 
 def model_folder(source: str | os.PathLike[str] | None) -> Path:
-    """The folder of an embedded model, or the one that is given.
+    """The folder of an embedded model, or the folder or file that is given.
 
     Raises:
         InputError: no such model.
@@ -115,8 +132,23 @@ def model_folder(source: str | os.PathLike[str] | None) -> Path:
             raise ReinError(f"this copy of Rein has no embedded model ({folder} is missing): install Rein again")
         return folder
     path = Path(source)
-    if path.is_dir():
+    if path.is_dir() or path.is_file():
         return path
-    if path.is_file():
-        raise InputError(f"{path} is a file: give the folder of a model, with its model.json")
-    raise InputError(f"unknown model {quoted(str(source))}: {nearest(str(source), EMBEDDED)}; or give a model's folder")
+    raise InputError(
+        f"unknown model {quoted(str(source))}: {nearest(str(source), EMBEDDED)}; or give a model's folder or file"
+    )
+
+
+def _prediction(name: str | None) -> PredictionName | None:
+    """A prediction by its name. Raises `InputError`."""
+    known: tuple[PredictionName, ...] = get_args(PredictionName)
+    if name is not None and name not in known:
+        raise InputError(f"unknown prediction {quoted(name)}: {nearest(name, known)}")
+    return next((entry for entry in known if entry == name), None)
+
+
+def _existing(path: str | os.PathLike[str]) -> Path:
+    """A file that is there. Raises `InputError`."""
+    if not Path(path).is_file():
+        raise InputError(f"there is no file {os.fspath(path)}: give a VAE, a TAESD or a whole model")
+    return Path(path)

@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from rein.diffusion.guidance import guided
+from rein.diffusion.guidance import guided, selected
 from rein.diffusion.prediction import Denoiser, find_prediction
 from rein.diffusion.schedule import NoiseSchedule
 from rein.formats.checkpoint import LoadedModel
 from rein.nn.attention import TextKeys
 from rein.nn.unet import TimeShifts
+from rein.pipeline.conditioning import blank_channels
 from rein.pipeline.request import Request
-from rein.text.encode import Conditioning, encode_texts
+from rein.pipeline.words import Drawn, drawn_words
+from rein.text.dialects import find_dialect
+from rein.text.encode import Conditioning
+from rein.text.inversion import Embedding
+from rein.text.plan import EncodingOptions, PromptPlan, StepWords, encode_prompts
 
 _LEVELS_AT_ONCE = 64
 """Time embeddings are computed for so many noise levels together; those of SDXL take 10 MB."""
+
+_WORDS_KEPT = 8
+"""Of prompts that change from step to step, what is computed of so many different words is kept."""
+
+AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE = 6.0, 2.5
+"""What SDXL's refiner is asked for, and away from, unless the request says otherwise."""
 
 
 class PromptedNetwork:
@@ -25,9 +38,20 @@ class PromptedNetwork:
 
     B is a multiple of the rows of `words`; row i guides the i-th part of the batch. Keys and values of the words are
     computed here, time embeddings for the levels of `sigmas` in advance; another level may be asked for.
+
+    `extra` (1, C, h, w) is what families with more channels than the latents see in them. `guidance` is the scale that
+    a network with `guidance_width` is asked to answer for.
     """
 
-    def __init__(self, parts: LoadedModel, words: Conditioning, schedule: NoiseSchedule, sigmas: Tensor) -> None:
+    def __init__(
+        self,
+        parts: LoadedModel,
+        words: Conditioning,
+        schedule: NoiseSchedule,
+        sigmas: Tensor,
+        extra: Tensor | None = None,
+        guidance: float | None = None,
+    ) -> None:
         self._unet = parts.unet
         self._dtype = parts.dtype
         self._words = words
@@ -38,6 +62,8 @@ class PromptedNetwork:
         self._sigmas = sigmas[sigmas > 0]
         self._places = {sigma: place for place, sigma in enumerate(self._sigmas.tolist())}
         self._chunk = -1
+        self._extra = extra
+        self._guidance = None if guidance is None else torch.tensor([guidance], device=words.context.device)
         self._shifts: list[TimeShifts] = []
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
@@ -45,7 +71,10 @@ class PromptedNetwork:
         shifts = self._time_shifts(sigma)
         if repeats > 1:
             shifts = {name: _repeat(shift, repeats) for name, shift in shifts.items()}
-        shown = self._prediction.network_input(x, sigma).to(self._dtype, memory_format=torch.channels_last)
+        seen = self._prediction.network_input(x, sigma)
+        if self._extra is not None:
+            seen = torch.cat([seen, self._extra.to(seen).expand(len(seen), -1, -1, -1)], dim=1)
+        shown = seen.to(self._dtype, memory_format=torch.channels_last)
         output = self._unet(shown, sigma, text_keys=self._text_keys(repeats), time_shifts=shifts)
         return self._prediction.x0(output, x, sigma)
 
@@ -60,7 +89,8 @@ class PromptedNetwork:
         return self._shifts[place]
 
     def _shifts_of(self, sigmas: Tensor) -> list[TimeShifts]:
-        return self._unet.time_shifts(self._schedule.timestep(sigmas), self._words.pooled, self._words.size_ids)
+        timesteps = self._schedule.timestep(sigmas)
+        return self._unet.time_shifts(timesteps, self._words.pooled, self._words.size_ids, self._guidance)
 
     def _text_keys(self, repeats: int) -> TextKeys:
         if repeats not in self._repeated:
@@ -74,42 +104,156 @@ def _repeat(rows: Tensor, times: int) -> Tensor:
     return rows if rows.shape[0] == 1 else rows.repeat_interleave(times, 0)
 
 
-def encode_request(parts: LoadedModel, request: Request) -> Conditioning:
-    """What guides the U-Net: row 0 the negative prompt, row 1 the prompt.
+def plan_request(
+    parts: LoadedModel, request: Request, drawn: Drawn | None = None, embeddings: Mapping[str, Embedding] | None = None
+) -> PromptPlan:
+    """What guides the U-Net at each step of a resolved request.
 
-    The prompt is alone where guidance scale 1 never asks for the other.
+    The prompt is alone where guidance scale 1, or a network that guides itself, never asks for the negative one.
+
+    Args:
+        drawn: the words of one picture; None draws those of the request's first.
+        embeddings: learned words by name.
+
+    Raises:
+        InputError: words that cannot be read or do not fit the model.
     """
-    texts = [request.prompt] if request.guidance_scale == 1 else [request.negative_prompt, request.prompt]
-    words = encode_texts(texts, parts.towers, parts.tokenizers)
+    drawn = drawn or drawn_words(request)
     config = parts.spec.unet
-    size_ids = None
-    if config.size_ids:
-        assert request.width is not None and request.height is not None
-        # Podell et al. 2023, section 2.2: original size, crop, wanted size. Nothing of a new picture is cropped.
-        sizes = [request.height, request.width, 0, 0, request.height, request.width]
-        size_ids = torch.tensor([sizes] * len(texts), dtype=torch.float32, device=words.context.device)
-    return Conditioning(words.context, words.pooled if config.pooled_width else None, size_ids)
+    alone = request.guidance_scale == 1 or config.guidance_width > 0
+    assert request.dialect is not None
+    dialect = find_dialect(request.dialect, request.emphasis)
+    options = EncodingOptions(
+        dialect, request.clip_skip, embeddings or {}, parts.spec.zero_empty_negative, leave_negative=alone
+    )
+    plan = encode_prompts(drawn.text, drawn.negative_prompt, request.steps, parts.towers, parts.tokenizers, options)
+
+    def completed(words: Conditioning, is_negative: bool) -> Conditioning:
+        sizes = _size_ids(request, config.size_ids, is_negative)
+        size_ids = torch.tensor([sizes], device=words.context.device) if sizes else None
+        return replace(words, pooled=words.pooled if config.pooled_width else None, size_ids=size_ids)
+
+    return plan.map(completed)
+
+
+def _size_ids(request: Request, count: int, negative: bool) -> list[float]:
+    """Sizes in pixels, height first: original, crop and wanted size (SDXL); or original, crop and a score (refiner).
+
+    Source: Podell et al. 2023, section 2.2 and appendix; nothing of a new picture is cropped unless asked for.
+    """
+    if not count:
+        return []
+    assert request.width is not None and request.height is not None
+    original = request.original_size or (request.width, request.height)
+    target = request.target_size or (request.width, request.height)
+    sizes = [original[1], original[0], request.crop[1], request.crop[0]]
+    if count == 6:
+        return [float(size) for size in (*sizes, target[1], target[0])]
+    asked, default = request.aesthetic_score, AESTHETIC_SCORE
+    if negative:
+        asked, default = request.negative_aesthetic_score, NEGATIVE_AESTHETIC_SCORE
+    return [float(size) for size in sizes] + [default if asked is None else asked]
+
+
+class _Answers:
+    """The U-Net asked with several rows of words: (x (B, C, h, w), sigma ()) -> one x0 (B, C, h, w) for each row.
+
+    Rows with as many tokens are asked in one pass, which is faster than several (measured). A context that is repeated
+    whole gives the same attention, so a row whose length divides the longest joins that pass.
+    """
+
+    def __init__(self, rows: Sequence[Conditioning], network: Callable[[Conditioning], PromptedNetwork]) -> None:
+        longest = max(row.context.shape[1] for row in rows)
+        groups: dict[int, list[int]] = {}
+        for place, row in enumerate(rows):
+            length = row.context.shape[1]
+            groups.setdefault(length if longest % length else longest, []).append(place)
+        self._count = len(rows)
+        self._passes = [
+            (places, network(Conditioning.cat([_lengthened(rows[place], length) for place in places])))
+            for length, places in groups.items()
+        ]
+
+    def __call__(self, x: Tensor, sigma: Tensor) -> list[Tensor]:
+        answers: list[Tensor] = [x] * self._count
+        for places, network in self._passes:
+            together = network(torch.cat([x] * len(places)), sigma)
+            for place, answer in zip(places, together.chunk(len(places)), strict=True):
+                answers[place] = answer
+        return answers
+
+
+def _lengthened(words: Conditioning, length: int) -> Conditioning:
+    times = length // words.context.shape[1]
+    return words if times == 1 else replace(words, context=words.context.repeat(1, times, 1))
 
 
 def guided_denoiser(
-    parts: LoadedModel, request: Request, words: Conditioning, schedule: NoiseSchedule, sigmas: Tensor
+    parts: LoadedModel, request: Request, plan: PromptPlan, schedule: NoiseSchedule, sigmas: Tensor
 ) -> Denoiser:
-    """The denoiser of a request: the U-Net with its words and guidance.
+    """The denoiser of a request: the U-Net with the words of every step, and guidance.
 
-    Both predictions of guidance come from one pass of a doubled batch, which is faster than two (measured).
+    Args:
+        plan: one `StepWords` for each noise level of `sigmas` but the last; a level between two belongs to the noisier.
     """
+    unit = parts.spec.autoencoder.downscale
+    assert request.width is not None and request.height is not None
+    extra = blank_channels(parts, request.height // unit, request.width // unit)
+    scale = request.guidance_scale if parts.spec.unet.guidance_width else None
+    guiding = request if scale is None else request.replace(guidance_scale=1.0)  # else it would be guided twice
 
-    def network(rows: Sequence[int]) -> PromptedNetwork:
-        return PromptedNetwork(parts, words.select(rows), schedule, sigmas)
+    def network(words: Conditioning) -> PromptedNetwork:
+        return PromptedNetwork(parts, words, schedule, sigmas, extra, scale)
 
-    conditional = network([len(words) - 1])
-    if len(words) == 1:
-        return conditional
-    both = network([0, 1])
+    def denoiser(words: StepWords) -> Denoiser:
+        return _step_denoiser(words, network, guiding, parts.spec.prediction)
+
+    if plan.constant:
+        return denoiser(plan.steps[0])
+    levels = [-float(sigma) for sigma in sigmas[:-1]]
+    kept: dict[int, Denoiser] = {}
+
+    def at(sigma: Tensor) -> Denoiser:
+        step = max(0, bisect_right(levels, -float(sigma)) - 1)
+        words = plan.steps[min(step, len(plan.steps) - 1)]
+        if id(words) not in kept:
+            if len(kept) == _WORDS_KEPT:
+                del kept[next(iter(kept))]
+            kept[id(words)] = denoiser(words)
+        return kept[id(words)]
+
+    return selected(at, at(sigmas[0]))
+
+
+def _step_denoiser(
+    words: StepWords, network: Callable[[Conditioning], PromptedNetwork], request: Request, prediction: str
+) -> Denoiser:
+    """The guided denoiser of fixed words.
+
+    Parts joined by AND go from the negative prompt's answer u to u + sum of w_i (c_i - u), the sum of their directions
+    (Liu et al. 2022, eq. 11), and guidance goes on from there.
+    """
+    if words.unwanted is None:
+        return network(words.wanted[0][0])
+    answers = _Answers(words.rows, network)
 
     def pair(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
-        unwanted, wanted = both(torch.cat([x, x]), sigma).chunk(2)
+        unwanted, *parts = answers(x, sigma)
+        if words.simple:
+            return parts[0], unwanted
+        wanted = unwanted
+        for part, (_, weight) in zip(parts, words.wanted, strict=True):
+            wanted = wanted + weight * (part - unwanted)
         return wanted, unwanted
+
+    alone: list[PromptedNetwork] = []  # made when it is asked for, which only a guidance interval does
+
+    def conditional(x: Tensor, sigma: Tensor) -> Tensor:
+        if not words.simple:
+            return pair(x, sigma)[0]
+        if not alone:
+            alone.append(network(words.wanted[0][0]))
+        return alone[0](x, sigma)
 
     assert request.guidance_scale is not None
     return guided(
@@ -118,5 +262,5 @@ def guided_denoiser(
         request.guidance_scale,
         request.guidance_rescale,
         request.guidance_interval,
-        find_prediction(parts.spec.prediction),
+        find_prediction(prediction),
     )

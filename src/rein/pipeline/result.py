@@ -19,9 +19,11 @@ from rein.errors import InputError, quoted
 from rein.files import write_failure
 from rein.formats.checkpoint import LoadedModel
 from rein.images import write_png
+from rein.pipeline.adapters import Chosen
 from rein.pipeline.decode import Decoded
 from rein.pipeline.infotext import Provenance, infotext, manifest
 from rein.pipeline.request import Request
+from rein.pipeline.words import Drawn, told
 
 _OTHER_FORMATS = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
 
@@ -36,6 +38,8 @@ class Result:
         request: with nothing left open; its count and seed are those of the whole request.
         seconds: time of the drawing and decoding, without loading the model.
         notes: by seed, what had to be done otherwise than asked; empty if nothing.
+        words: by seed, the words that the picture was made of; empty if they are those of the request.
+        chosen: by seed, the adapters and learned words that the picture was made with; empty if there are none.
     """
 
     images: list[Image.Image]
@@ -44,10 +48,19 @@ class Result:
     seconds: float
     provenance: Provenance
     notes: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    words: Mapping[int, Drawn] = field(default_factory=dict)
+    chosen: Mapping[int, Chosen] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, parts: LoadedModel, request: Request, pictures: Sequence[Decoded], seeds: Sequence[int], seconds: float
+        cls,
+        parts: LoadedModel,
+        request: Request,
+        pictures: Sequence[Decoded],
+        seeds: Sequence[int],
+        words: Sequence[Drawn],
+        chosen: Chosen,
+        seconds: float,
     ) -> Self:
         """The result of one batch."""
         provenance = Provenance(
@@ -57,9 +70,12 @@ class Result:
             dtype=str(parts.dtype).removeprefix("torch."),
             torch=torch.__version__,
         )
-        notes = {seed: picture.notes for seed, picture in zip(seeds, pictures, strict=True) if picture.notes}
+        told_of = ((seed, chosen.notes + picture.notes) for seed, picture in zip(seeds, pictures, strict=True))
+        notes = {seed: entries for seed, entries in told_of if entries}
         images = [picture.image for picture in pictures]
-        result = cls(images, list(seeds), request, seconds, provenance, notes)
+        drawn = {seed: entry for seed, entry in zip(seeds, words, strict=True) if told(request, entry) is not request}
+        used = dict.fromkeys(seeds, chosen) if chosen.loras or chosen.words else {}
+        result = cls(images, list(seeds), request, seconds, provenance, notes, drawn, used)
         for index, image in enumerate(images):
             # Pillow's way to set what is saved with an image: `image.save("apple.png")` keeps the settings too.
             image.encoderinfo = {"pnginfo": _png_info(result.texts(index))}
@@ -75,19 +91,37 @@ class Result:
             sum(result.seconds for result in results),
             results[0].provenance,
             {seed: notes for result in results for seed, notes in result.notes.items()},
+            {seed: words for result in results for seed, words in result.words.items()},
+            {seed: chosen for result in results for seed, chosen in result.chosen.items()},
         )
 
     def single(self, index: int) -> Request:
-        """The request that makes picture `index` alone."""
-        return self.request.replace(seed=self.seeds[index], count=1)
+        """The request that makes picture `index` alone, with the words that were drawn for it."""
+        alone = self.request.replace(seed=self.seeds[index], count=1)
+        drawn = self.words.get(self.seeds[index])
+        return alone if drawn is None else told(alone, drawn)
 
     def infotext(self, index: int = 0) -> str:
         """Settings of picture `index` in AUTOMATIC1111's format."""
-        return infotext(self.single(index), self.provenance)
+        return infotext(self.single(index), self.provenance, self._asked(index), self.records(index))
 
     def manifest(self, index: int = 0) -> dict[str, Any]:
         """Settings of picture `index` as JSON values, complete."""
-        return manifest(self.single(index), self.provenance, self.notes.get(self.seeds[index], ()))
+        content = manifest(self.single(index), self.provenance, self.notes.get(self.seeds[index], ()))
+        asked = self._asked(index)
+        return content | self.records(index) | ({} if asked is None else {"asked": asked})
+
+    def records(self, index: int = 0) -> dict[str, Any]:
+        """What was added to the model for picture `index`; empty where nothing was."""
+        chosen = self.chosen.get(self.seeds[index])
+        return {} if chosen is None else chosen.records()
+
+    def _asked(self, index: int) -> dict[str, Any] | None:
+        """What the words of picture `index` were drawn from; None where they are the request's own."""
+        if self.seeds[index] not in self.words:
+            return None
+        names = ("prompt", "negative_prompt", "styles", "styles_file", "wildcards")
+        return self.request.model_dump(mode="json", include=set(names))
 
     def texts(self, index: int = 0) -> dict[str, str]:
         """What is written into the file of picture `index`: "parameters" is the infotext, "rein" the manifest."""

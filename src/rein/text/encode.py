@@ -17,9 +17,7 @@ from torch import Tensor
 from rein.errors import InputError
 from rein.nn.clip import TextFeatures, TextTower
 from rein.text.tokenizer import Tokenizer
-
-MAX_WINDOWS = 32
-"""Longer texts are refused: cross-attention costs time and memory for every window, at every step."""
+from rein.text.windows import MAX_WINDOWS
 
 
 @dataclass(frozen=True)
@@ -100,7 +98,7 @@ def encode_texts(
     if not texts or isinstance(texts, str):
         raise InputError("texts must be a list of at least one string")
     for tower, tokenizer in zip(towers, tokenizers, strict=True):
-        _check_pair(tower, tokenizer)
+        check_pair(tower, tokenizer)
     count = max(windows, *(windows_needed(text, towers, tokenizers) for text in texts))
     contexts, pooled = [], None
     for tower, tokenizer in zip(towers, tokenizers, strict=True):
@@ -151,7 +149,8 @@ def _encode(texts: Sequence[str], tower: TextTower, tokenizer: Tokenizer, count:
     return torch.cat(contexts), torch.cat(pooled)
 
 
-def _check_pair(tower: TextTower, tokenizer: Tokenizer) -> None:
+def check_pair(tower: TextTower, tokenizer: Tokenizer) -> None:
+    """Raises `InputError` if the tokenizer is not the one that the tower was trained with."""
     config = tower.config
     if tokenizer.vocabulary_size > config.vocabulary_size or tokenizer.end != config.end_token:
         raise InputError(

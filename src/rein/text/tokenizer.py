@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,6 +49,11 @@ class Tokenizer:
         self.pad = vocabulary.pad
         self.vocabulary_size = len(ids)
         self._backend = backend or _backend(vocabulary, ids)
+
+    @cached_property
+    def longest_token(self) -> int:
+        """Bytes of the longest token: a text has at least as many tokens as its bytes divided by this."""
+        return max(len(token.removesuffix(WORD_END)) for token in self._vocabulary.tokens)
 
     @classmethod
     def from_files(cls, path: str | Path) -> Tokenizer:

@@ -1,0 +1,182 @@
+"""What a single file or a diffusers folder holds, from names, shapes and texts; the numbers are read only to hash.
+
+`rein.formats.inspect` looks at Rein's own folders.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rein.errors import DamagedFileError, InputError
+from rein.formats.detect import Detection, detect
+from rein.formats.diffusers_folder import folder_names, open_parts, read_diffusers_spec
+from rein.formats.fill import Fit, compare, listed
+from rein.formats.folder import combined_hash, file_digest
+from rein.formats.keys import key_map
+from rein.formats.placed import PlacedTensor
+from rein.formats.single import PART_TITLES, LoadOptions
+from rein.formats.weights import open_weights
+from rein.nn.specs import ModelSpec
+
+SHORT = 10
+"""Digits of the SHA-256 that stand for a model in the settings of pictures, as the AUTOMATIC1111 web UI has it."""
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """A file or folder as it was found.
+
+    Fields:
+        kind: as `rein.formats.detect.Detection`; "model" for a diffusers folder.
+        container: what kind of file it is: "safetensors", "torch zip", "torch legacy", "diffusers folder".
+        spec: the family, None where it is none that Rein draws with.
+        settled: whether the file tells what the U-Net predicts; loading asks the network itself if not.
+        parts: titles of the parts that are there.
+        types, parameters, tensors, bytes: of all tensors; types by the format's names, the most frequent first.
+        fit: what is missing, extra or of another shape.
+        problems: what keeps it from being drawn with; empty for a sound model and for files of other kinds.
+        sha256: of the file, or of all weight files of a folder together; "" where it was not wanted.
+    """
+
+    path: Path
+    kind: str
+    container: str
+    spec: ModelSpec | None
+    settled: bool
+    parts: tuple[str, ...]
+    types: tuple[str, ...]
+    parameters: int
+    tensors: int
+    bytes: int
+    fit: Fit = field(default_factory=Fit)
+    problems: tuple[str, ...] = ()
+    note: str = ""
+    ema: bool = False
+    sha256: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def family(self) -> str:
+        """The name of the family; "" for none."""
+        return "" if self.spec is None else self.spec.name
+
+    def plain(self) -> dict[str, Any]:
+        """As JSON values."""
+        spec, fit = self.spec, self.fit
+        named = {"missing": fit.missing, "mismatched": fit.mismatched, "extra": fit.extra, "not_needed": fit.not_needed}
+        return {
+            "path": str(self.path),
+            "kind": self.kind,
+            "container": self.container,
+            "family": self.family or None,
+            "prediction": None if spec is None else spec.prediction,
+            "prediction_settled": self.settled,
+            "size": None if spec is None else spec.native_size,
+            "parts": list(self.parts),
+            "types": list(self.types),
+            "parameters": self.parameters,
+            "tensors": self.tensors,
+            "bytes": self.bytes,
+            "sha256": self.sha256 or None,
+            "short_hash": self.sha256[:SHORT] or None,
+            "ema": self.ema,
+            **{name: {"count": len(names), "names": list(names)} for name, names in named.items()},
+            "note": self.note or None,
+            "problems": list(self.problems),
+            "metadata": dict(self.metadata),
+        }
+
+
+def inspect_single(path: Path, hashed: bool = True) -> FileReport:
+    """Look at one file. What keeps a model from loading is told, not raised.
+
+    Raises:
+        InputError, DamagedFileError: it is no file of weights, as `rein.formats.weights.open_weights`.
+    """
+    weights = open_weights(path)
+    found = detect(weights.infos, weights.metadata)
+    fit = Fit()
+    if found.spec is not None:
+        layout = {part: place for part, place in found.layout.items() if part in PART_TITLES}
+        fit = compare(key_map(found.spec, layout), weights.infos)
+    return FileReport(
+        path=path,
+        kind=found.kind,
+        container=weights.container,
+        spec=found.spec,
+        settled=found.settled,
+        parts=tuple(PART_TITLES[part] for part in found.layout),
+        bytes=path.stat().st_size,
+        fit=fit,
+        problems=_problems(found, fit),
+        note=found.note,
+        ema=found.ema,
+        sha256=file_digest(path) if hashed else "",
+        metadata=weights.metadata,
+        **_counted(weights.infos),
+    )
+
+
+def _problems(found: Detection, fit: Fit) -> tuple[str, ...]:
+    if found.kind not in ("model", "unet"):
+        return ()
+    absent = [PART_TITLES[part] for part in found.absent] if found.kind == "model" else []
+    problems = [found.note] if found.spec is None else []
+    problems += [f"it lacks the {' and the '.join(absent)}"] if absent else []
+    problems += [f"it lacks {listed(fit.missing)}"] if fit.missing else []
+    return (*problems, *([f"of another shape: {listed(fit.mismatched)}"] if fit.mismatched else []))
+
+
+def _counted(infos: Mapping[str, PlacedTensor]) -> dict[str, Any]:
+    types = Counter(info.dtype for info in infos.values())
+    parameters = sum(info.parameters for info in infos.values())
+    return {
+        "types": tuple(name for name, _ in types.most_common()),
+        "parameters": parameters,
+        "tensors": len(infos),
+    }
+
+
+def inspect_diffusers(folder: Path, hashed: bool = True) -> FileReport:
+    """Look at a diffusers folder. What keeps it from loading is told, not raised.
+
+    Raises:
+        InputError, DamagedFileError: its configurations do not describe a model.
+    """
+    spec = read_diffusers_spec(folder)
+    infos: dict[str, PlacedTensor] = {}
+    files: dict[str, Path] = {}
+    parts, problems, fits = [], [], []
+    try:
+        for opened in open_parts(folder, spec, LoadOptions()):
+            place = opened.folder.name
+            infos |= {f"{place}/{name}": info for name, info in opened.weights.infos.items()}
+            files |= opened.files
+            parts.append(PART_TITLES[opened.part])
+            fits.append((place, opened.fit))
+    except (InputError, DamagedFileError) as error:
+        problems.append(str(error))
+    names = {
+        what: tuple(f"{place}/{name}" for place, fit in fits for name in getattr(fit, what))
+        for what in ("missing", "mismatched", "not_needed", "extra")
+    }
+    fit = Fit(**names)
+    problems += [f"{what}: {listed(names[what])}" for what in ("missing", "mismatched") if names[what]]
+    return FileReport(
+        path=folder,
+        kind="model",
+        container="diffusers folder",
+        spec=spec,
+        settled=True,
+        parts=tuple(parts),
+        bytes=sum(path.stat().st_size for path in files.values()),
+        fit=fit,
+        problems=tuple(problems),
+        note="" if len(parts) == len(folder_names(folder)) else "not all of its parts could be looked at",
+        sha256=combined_hash({name: file_digest(path) for name, path in files.items()}) if hashed else "",
+        **_counted(infos),
+    )

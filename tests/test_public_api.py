@@ -30,6 +30,7 @@ PUBLIC = [
     "Step",
     "VARIANTS",
     "__version__",
+    "explain",
     "load",
 ]
 

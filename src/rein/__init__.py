@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         OutputError,
         ReinError,
     )
+    from rein.explain import explain
     from rein.nn.specs import VARIANTS, ModelSpec
     from rein.pipeline.model import Model, Result, load
     from rein.pipeline.request import Request
@@ -48,6 +49,7 @@ __all__ = [
     "Step",
     "VARIANTS",
     "__version__",
+    "explain",
     "load",
 ]
 
@@ -62,6 +64,7 @@ _HOMES = {
         "OutputError",
         "ReinError",
     ),
+    "rein.explain": ("explain",),
     "rein.nn.specs": ("ModelSpec", "VARIANTS"),
     "rein.pipeline.model": ("Model", "Result", "load"),
     "rein.pipeline.request": ("Request",),

@@ -7,7 +7,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 PROMPT ?= a red apple, flat style
 
 .DEFAULT_GOAL := help
-.PHONY: help picture install install-dev test test-slow check format clean
+.PHONY: help picture install install-dev test test-slow check book figures format clean
 
 help:            ## List these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 14
@@ -19,7 +19,7 @@ install: $(VENV)/.installed         ## Install Rein into .venv
 
 install-dev: $(VENV)/.installed-dev ## Install Rein into .venv with what its tests need
 
-test: check      ## Check the style and types, and run the tests
+test: check book ## Check the style and types, build the book, and run the tests
 	$(BIN)/python -m pytest
 
 test-slow: install-dev ## Run the long tests
@@ -30,12 +30,18 @@ check: install-dev ## Check style and types only
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+book: install-dev ## Build the book into site/, any warning being an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+figures: install-dev ## Make the book's figures anew from the embedded model
+	$(BIN)/python docs/figures.py
+
 format: install-dev ## Put the code into the house format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 clean:           ## Remove .venv and the tools' caches
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache build src/rein.egg-info
+	rm -rf $(VENV) site .mypy_cache .pytest_cache .ruff_cache build src/rein.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Rein needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Choose one with: make PYTHON=python3.12")'

@@ -346,3 +346,15 @@ def test_help_of_a_command_answers_at_once(process: Run) -> None:
         assert process("generate", "--help").code == 0
 
     assert min(processor_seconds(answer) for _ in range(3)) < 0.8
+
+
+def test_any_field_of_a_request_can_be_set(rein: Run, tiny: str) -> None:
+    options = ("generate", "owl", "--model", tiny, "--steps", 2, "--seed", 7)
+    done = rein(*options, "--sampler", "euler", "--set", "s_churn=2", "--set", "guidance_rescale=0.5", "--json")
+    request = json.loads(done.out)["settings"]["request"]
+    assert (request["s_churn"], request["guidance_rescale"]) == (2, 0.5)
+    wrong = {"s_churn": "write NAME=VALUE", "s_chrn=2": "did you mean 's_churn'", "rho=x": "rho is 'x'"}
+    for entry, reason in wrong.items():
+        refused = rein(*options, "--set", entry)
+        assert refused.code == 2
+        assert reason in refused.err

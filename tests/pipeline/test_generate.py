@@ -15,6 +15,7 @@ from rein.diffusion.samplers import SAMPLERS
 from rein.errors import InputError, NonFiniteError
 from rein.pipeline import generate
 from rein.pipeline.generate import GenerationStep, batch_size
+from rein.pipeline.infotext_reader import from_infotext
 from rein.pipeline.model import Model, load
 from rein.pipeline.request import Request
 from tests.pipeline.conftest import Loader
@@ -294,3 +295,43 @@ def test_batches_as_on_other_devices_draw_the_same_pictures_to_rounding(
 def test_steps_can_be_told_apart_by_their_seeds(pocket: Model) -> None:
     steps: list[GenerationStep] = list(pocket.steps("a red apple", seed=3, steps=2, count=2))
     assert [(list(step.seeds), step.index) for step in steps] == [([3], 0), ([3], 1), ([4], 0), ([4], 1)]
+
+
+RARE: dict[str, dict[str, object]] = {
+    "s_churn": {"sampler": "euler", "s_churn": 2.0},
+    "s_tmin": {"sampler": "euler", "s_churn": 2.0, "s_tmin": 1.0},
+    "s_tmax": {"sampler": "euler", "s_churn": 2.0, "s_tmax": 1.0},
+    "s_noise": {"sampler": "euler_ancestral", "s_noise": 0.5},
+    "rho": {"spacing": "karras", "rho": 3.0},
+    "sigma_min": {"spacing": "karras", "sigma_min": 0.3},
+    "sigma_max": {"spacing": "karras", "sigma_max": 5.0},
+}
+
+
+@pytest.mark.parametrize("name", RARE)
+def test_a_rare_setting_changes_the_picture_and_is_told(small_model: Loader, name: str) -> None:
+    model, options = small_model("sd1"), {"steps": 4, "seed": 3, **RARE[name]}
+    without = {key: value for key, value in options.items() if key != name}
+    result = model.generate("a red apple", **options)
+    assert result.images[0].tobytes() != model.generate("a red apple", **without).images[0].tobytes()
+    read = from_infotext(result.infotext())
+    assert read.fields[name] == options[name]
+    assert read.unread == []
+
+
+@pytest.mark.parametrize("name", ["s_churn", "s_tmin", "s_tmax", "s_noise", "rho", "sigma_min"])
+def test_a_rare_setting_is_refused_where_nothing_reads_it(pocket: Model, name: str) -> None:
+    with pytest.raises(InputError, match=f"^{name} is .*leave it out, or use "):
+        pocket.generate("a", steps=2, sampler="dpmpp_2m", spacing="leading", **{name: 0.5})
+
+
+def test_names_of_other_programs_choose_sampler_and_spacing(small_model: Loader) -> None:
+    def settings(family: str = "sd1", **options: object) -> tuple[str | None, str | None]:
+        request = Request(prompt="", **options).resolved(small_model(family).spec)  # type: ignore[arg-type]
+        return request.sampler, request.spacing
+
+    assert settings(sampler="DPM++ 2M SDE Karras") == ("dpmpp_2m_sde", "karras")
+    assert settings(sampler="DPM++ 2M SDE Karras", spacing="exponential") == ("dpmpp_2m_sde", "exponential")
+    assert settings(sampler="Euler a", spacing="Automatic") == ("euler_ancestral", "uniform")
+    assert settings(sampler="euler", spacing="Align Your Steps") == ("euler", "align_your_steps")
+    assert settings("sdxl", sampler="euler", spacing="Align Your Steps") == ("euler", "align_your_steps_sdxl")

@@ -11,7 +11,7 @@ from rein.cli.app import app
 from rein.cli.drawing import Drawing, read_prompt
 from rein.cli.language import ClipSkip, DialectName, Emphasis, Styles, StylesFile, Wildcards
 from rein.cli.progress import meter
-from rein.cli.values import number, whole
+from rein.cli.values import number, settings, whole
 from rein.errors import InterruptedWork
 
 _EXAMPLES = """
@@ -100,6 +100,12 @@ Output = Annotated[
 ]
 Device = Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, ... or mps.")]
 Dtype = Annotated[str, typer.Option(metavar="T", help="Number format: auto, float32, bfloat16 or float16.")]
+Rare = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="NAME=VALUE", help="Any other field of a request: eta=0.5, s_churn=10, sigma_min=0.1 ..."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
 
 
@@ -135,6 +141,7 @@ def generate(
     output: Output = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    rare: Rare = None,
     as_json: AsJson = False,
 ) -> None:
     """Make pictures from words."""
@@ -159,7 +166,7 @@ def generate(
         "lora_folder": lora_folder,
         "embeddings": list(embedding or ()),
         "embedding_folder": embedding_folder,
-    }
+    } | settings(rare or ())
     drawing = Drawing(quiet=as_json)
     try:
         with meter() as shown:

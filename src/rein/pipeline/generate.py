@@ -10,6 +10,7 @@ pictures are computed in batches (`batch_size`), start from the same noise, and 
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -154,7 +155,8 @@ def prepare(parts: LoadedModel, request: Request) -> Job:
     assert request.spacing is not None and request.sampler is not None
     schedule = make_schedule(**asdict(parts.spec.schedule))
     discard = find_sampler(request.sampler).discards_penultimate and schedule.coordinates == "sigma"
-    sigmas = spaced_sigmas(request.spacing, request.steps, schedule, SpacingOptions(discard_penultimate=discard))
+    spacing = SpacingOptions(request.rho, request.sigma_min, request.sigma_max, discard)
+    sigmas = spaced_sigmas(request.spacing, request.steps, schedule, spacing)
     source = WordSource(request)
     assert request.seed is not None
     words = tuple(source.drawn(seed) for seed in range(request.seed, request.seed + request.count))
@@ -194,7 +196,15 @@ def _draw(job: Job, seeds: range) -> Iterator[GenerationStep]:
     if drawn != job.words[0]:
         denoise, chosen = denoiser_for(job.parts, request, drawn, job.schedule, job.sigmas)
     sampler = find_sampler(request.sampler).function
-    options = SamplerOptions(request.eta, job.schedule.coordinates, schedule=job.schedule)
+    options = SamplerOptions(
+        eta=request.eta,
+        coordinates=job.schedule.coordinates,
+        s_churn=request.s_churn,
+        s_tmin=request.s_tmin,
+        s_tmax=math.inf if request.s_tmax is None else request.s_tmax,
+        s_noise=request.s_noise,
+        schedule=job.schedule,
+    )
     count = len(job.sigmas) - 1
     for step in sampler(denoise, starting_latents(job, noise), job.sigmas, noise, options):
         # A sampler that chooses its own levels may take more steps than were asked for, or fewer.

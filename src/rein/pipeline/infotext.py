@@ -16,6 +16,22 @@ from rein.version import __version__
 NOISE = "torch.Generator on the CPU, one a picture, float32"
 
 
+RARE = {
+    "Schedule max sigma": "sigma_max",
+    "Schedule min sigma": "sigma_min",
+    "Schedule rho": "rho",
+    "Sigma churn": "s_churn",
+    "Sigma tmin": "s_tmin",
+    "Sigma tmax": "s_tmax",
+    "Sigma noise": "s_noise",
+}
+"""Settings that are told only where they are not the default, and their fields."""
+
+
+def _is_set(request: Request, name: str) -> bool:
+    return bool(getattr(request, name) != type(request).model_fields[name].default)
+
+
 @dataclass(frozen=True)
 class Provenance:
     """What made a picture besides its request."""
@@ -55,6 +71,7 @@ def infotext(
         **_language(request),
         "RNG": "CPU",
         "Eta": _number(request.eta),
+        **{label: _number(getattr(request, name)) for label, name in RARE.items() if _is_set(request, name)},
         "Guidance rescale": _number(request.guidance_rescale or None),
         "Guidance interval": None if interval is None else f"{interval[0]:g} to {interval[1]:g}",
         **_templates(request, asked or {}),

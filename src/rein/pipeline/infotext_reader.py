@@ -15,6 +15,7 @@ from typing import Any
 from rein.diffusion.samplers import choose_sampler
 from rein.diffusion.spacing import find_spacing
 from rein.errors import InputError
+from rein.pipeline.infotext import RARE
 
 NEGATIVE = "Negative prompt:"
 _SETTING = re.compile(r'\s*([A-Za-z][^:,"]*):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
@@ -74,6 +75,7 @@ _NUMBERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "Seed": ("seed", int),
     "Clip skip": ("clip_skip", int),
     "Eta": ("eta", float),
+    **{label: (name, float) for label, name in RARE.items()},
     "Guidance rescale": ("guidance_rescale", float),
     "Emphasis": ("emphasis", lambda name: name.lower().replace(" ", "_")),
     "Prompt dialect": ("dialect", str),

@@ -32,6 +32,7 @@ MAX_PROMPT = 1_000_000
 MAX_STEPS = MAX_COUNT = 1000
 MAX_GUIDANCE = 100.0
 MAX_CLIP_SKIP = 32
+MAX_CHURN, MAX_NOISE = 1000.0, 2.0
 MAX_STYLES = 32
 MAX_ID = 65_536
 
@@ -48,6 +49,13 @@ _ALLOWED = {
     "sampler": "the name of a sampler",
     "spacing": 'the name of a spacing, or "automatic"',
     "eta": "a number from 0 to 1",
+    "s_churn": f"a number from 0 to {MAX_CHURN:g}",
+    "s_tmin": "a noise level of at least 0, at most s_tmax",
+    "s_tmax": "a noise level of at least s_tmin",
+    "s_noise": f"a number from 0 to {MAX_NOISE:g}",
+    "rho": "a number above 0, at most 100",
+    "sigma_min": "a noise level above 0, at most 2**20",
+    "sigma_max": "a noise level above 0, at most 2**20",
     "seed": f"a whole number from 0 to {MAX_SEED}",
     "count": f"a whole number from 1 to {MAX_COUNT}",
     "dialect": "the name of a dialect of prompts",
@@ -84,6 +92,7 @@ def _as_tuple(value: Any) -> Any:
 _Text = Annotated[str, BeforeValidator(_well_formed), Field(max_length=MAX_PROMPT)]
 _Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE)]
 _Share = Annotated[float, Field(ge=0, le=1)]
+_Level = Annotated[float, Field(gt=0, le=2**20)]
 _Size = Annotated[
     tuple[Annotated[int, Field(ge=1, le=MAX_ID)], Annotated[int, Field(ge=1, le=MAX_ID)]], BeforeValidator(_as_tuple)
 ]
@@ -107,6 +116,9 @@ class Request(BaseModel):
         sampler, spacing: names, labels ("Euler a"), names in other programs. A sampler's may hold the spacing ("DPM++
             2M Karras"); the spacing "automatic" is the sampler's own.
         eta: 0 to 1, share of fresh noise in the samplers that read it.
+        s_churn, s_tmin, s_tmax, s_noise: noise added on the way, see `rein.diffusion.step.SamplerOptions`; only for the
+            samplers that read them. s_tmax None is no limit.
+        rho, sigma_min, sigma_max: of the spacings that read them, see `rein.diffusion.spacing.SpacingOptions`.
         seed: 0 to 2**63 - 1; picture i of `count` has seed + i. PyTorch's generator on the CPU reads the low 32 bits
             only, so seeds that are equal modulo 2**32 give the same picture.
         count: pictures, 1 to 1000.
@@ -143,6 +155,13 @@ class Request(BaseModel):
     sampler: str | None = None
     spacing: str | None = None
     eta: _Share | None = None
+    s_churn: Annotated[float, Field(ge=0, le=MAX_CHURN)] = 0.0
+    s_tmin: Annotated[float, Field(ge=0)] = 0.0
+    s_tmax: Annotated[float, Field(ge=0)] | None = None
+    s_noise: Annotated[float, Field(ge=0, le=MAX_NOISE)] = 1.0
+    rho: Annotated[float, Field(gt=0, le=100)] | None = None
+    sigma_min: _Level | None = None
+    sigma_max: _Level | None = None
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] | None = None
     count: Annotated[int, Field(ge=1, le=MAX_COUNT)] = 1
     dialect: str | None = None
@@ -184,6 +203,8 @@ class Request(BaseModel):
             find_emphasis(self.emphasis)
         if self.guidance_interval is not None and not 0 <= self.guidance_interval[0] < self.guidance_interval[1]:
             raise InputError(_refusal("guidance_interval", self.guidance_interval))
+        if self.s_tmax is not None and self.s_tmin > self.s_tmax:
+            raise InputError(_refusal("s_tmin", self.s_tmin))
         if self.seed is not None and self.seed + self.count - 1 > MAX_SEED:
             most = MAX_SEED + 1 - self.count
             raise InputError(f"seed is {self.seed}: with {self.count} pictures it may be at most {most}")
@@ -215,9 +236,11 @@ class Request(BaseModel):
         """
         choice = choose_sampler(self.sampler or spec.default_sampler)
         info = choice.info
-        if self.eta is not None and not info.reads_eta:
-            readers = ", ".join(name for name, other in SAMPLERS.items() if other.reads_eta)
-            raise InputError(f"eta is {self.eta}: sampler {info.name!r} has none; leave it out, or use {readers}")
+        for name in _SAMPLER_FIELDS:
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default and name not in info.reads:
+                readers = ", ".join(other.name for other in SAMPLERS.values() if name in other.reads)
+                raise InputError(f"{name} is {value}: sampler {info.name!r} has none; leave it out, or use {readers}")
         self._check_sizes(spec)
         # A model with words of its own has no pictures from elsewhere to make again.
         dialect = find_dialect(self.dialect or ("a1111" if spec.vocabulary == "clip" else "rein"), self.emphasis)
@@ -254,6 +277,10 @@ class Request(BaseModel):
             raise InputError(
                 f"{given[0]} is {getattr(self, given[0])}: model {spec.name!r} is not told it; leave it out"
             )
+
+
+_SAMPLER_FIELDS = ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise")
+"""What only some samplers read."""
 
 
 def _is_automatic(spacing: str) -> bool:

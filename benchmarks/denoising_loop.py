@@ -22,6 +22,7 @@ from benchmarks.common import in_turn, model_to_measure, print_table, summary
 from rein.diffusion.noise import PictureNoise
 from rein.diffusion.schedule import make_schedule
 from rein.diffusion.spacing import spaced_sigmas
+from rein.pipeline.adapters import Chosen
 from rein.pipeline.generate import Job, run
 from rein.pipeline.model import Model, load
 from rein.pipeline.network import guided_denoiser, plan_request
@@ -42,7 +43,7 @@ def rein_loop(model: Model, request: Request, plan: PromptPlan) -> Callable[[], 
         schedule = make_schedule(**asdict(model.spec.schedule))
         sigmas = spaced_sigmas(str(request.spacing), request.steps, schedule)
         denoise = guided_denoiser(model.parts, request, plan, schedule, sigmas)
-        for step in run(Job(model.parts, request, schedule, sigmas, denoise, (drawn_words(request),))):
+        for step in run(Job(model.parts, request, schedule, sigmas, denoise, (drawn_words(request),), Chosen())):
             finished = step.latents
         return finished
 

@@ -44,7 +44,7 @@ def main() -> None:
     dataset, model = ArtDataset(art), load(device="cpu")
     samples = [dataset.picture(index) for index in range(options.pictures)]
     pixels = torch.stack([torch.from_numpy(sample.pixels) for sample in samples])
-    parts = [encode_pictures(model.autoencoder, model.spec, part) for part in pixels.split(64)]
+    parts = [encode_pictures(model.parts.autoencoder, model.spec, part) for part in pixels.split(64)]
     latents = torch.cat(parts).float().flatten(1)
     concepts = torch.tensor([sample.label.concepts[0] for sample in samples])
     noise = torch.randn(400, latents.shape[1], generator=torch.Generator().manual_seed(0))

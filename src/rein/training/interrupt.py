@@ -11,16 +11,17 @@ from types import FrameType
 class HeldInterrupt(AbstractContextManager["HeldInterrupt"]):
     """Inside this block the first Ctrl-C is only noted, in `asked`; a second one interrupts at once.
 
-    Nothing is held where Ctrl-C is ignored, or outside the main thread, which alone receives it.
+    Nothing is held if not `wanted`, where Ctrl-C is ignored, or outside the main thread, which alone receives it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: bool = True) -> None:
         self.asked = False
+        self._wanted = wanted
         self._held = False
 
     def __enter__(self) -> HeldInterrupt:
         usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        if usual and threading.current_thread() is threading.main_thread():
+        if self._wanted and usual and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, self._note)
             self._held = True
         return self

@@ -84,11 +84,11 @@ class Loop:
         began, first = time.monotonic(), self.step
         last_saved, last_sampled = (began if first else -math.inf), began
         while self.step < self.table.steps:
-            with _attention(self.accelerator.device), self._interrupts() as held:
+            with _attention(self.accelerator.device), HeldInterrupt(self.accelerator.num_processes == 1) as held:
                 losses = self._step()
                 now = time.monotonic()
                 done = self.step == self.table.steps
-                stop = isinstance(held, HeldInterrupt) and held.asked
+                stop = held.asked
                 save = done or stop or now - last_saved > 60 * self.table.checkpoint_minutes
                 show = done or now - last_sampled > 60 * self.table.sample_minutes
                 if save:
@@ -130,9 +130,6 @@ class Loop:
         if self.table.compile:
             player.module.compile()
         self.prepared[player.name] = self.accelerator.prepare_model(player.module)
-
-    def _interrupts(self) -> AbstractContextManager[object]:
-        return HeldInterrupt() if self.accelerator.num_processes == 1 else nullcontext()
 
     def _step(self) -> dict[str, float]:
         shown: dict[str, float] = {}

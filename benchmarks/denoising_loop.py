@@ -23,7 +23,8 @@ from rein.diffusion.noise import PictureNoise
 from rein.diffusion.schedule import make_schedule
 from rein.diffusion.spacing import spaced_sigmas
 from rein.pipeline.adapters import Chosen
-from rein.pipeline.generate import Job, run
+from rein.pipeline.generate import run
+from rein.pipeline.job import Job
 from rein.pipeline.model import Model, load
 from rein.pipeline.network import guided_denoiser, plan_request
 from rein.pipeline.request import Request

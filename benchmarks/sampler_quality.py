@@ -29,7 +29,7 @@ from rein.diffusion.prediction import find_prediction
 from rein.diffusion.samplers import SAMPLERS, SamplerOptions
 from rein.diffusion.schedule import make_schedule
 from rein.diffusion.spacing import SpacingOptions, spaced_sigmas
-from rein.pipeline.generate import Job, prepare
+from rein.pipeline.job import Job, prepare
 from rein.pipeline.model import load
 from rein.pipeline.request import Request
 

@@ -10,20 +10,10 @@ import pytest
 import torch
 from PIL import ExifTags, Image
 
-from rein import images
+from rein import image_files
 from rein.errors import DamagedFileError, InputError, NonFiniteError, OutputError
-from rein.images import (
-    BEST_PSNR,
-    crop_to,
-    fit_within,
-    grid,
-    pil_to_tensor,
-    psnr,
-    read_image,
-    read_png_texts,
-    tensor_to_pil,
-    write_png,
-)
+from rein.image_files import QUALITY, read_format, read_image, read_texts, resaved, write_image, write_png
+from rein.images import BEST_PSNR, crop_to, fit_within, grid, pil_to_tensor, psnr, tensor_to_pil, to_rgb
 
 INFOTEXT = "a red apple\nNegative prompt: blurry\nSteps: 20, Sampler: Euler a, Seed: 7"
 
@@ -79,16 +69,16 @@ def test_every_kind_of_picture_becomes_rgb(mode: str) -> None:
 
 def test_sixteen_bits_are_scaled_and_not_cut() -> None:
     image = Image.fromarray(np.array([[0, 257, 32896, 65535]], dtype=np.uint16))
-    assert [images.to_rgb(image).getpixel((x, 0)) for x in range(4)] == [(v, v, v) for v in (0, 1, 128, 255)]
+    assert [to_rgb(image).getpixel((x, 0)) for x in range(4)] == [(v, v, v) for v in (0, 1, 128, 255)]
 
 
 def test_what_is_transparent_shows_the_background() -> None:
     clear = Image.new("RGBA", (1, 1), (200, 0, 0, 0))
-    assert images.to_rgb(clear).getpixel((0, 0)) == (255, 255, 255)
-    assert images.to_rgb(clear, (0, 0, 9)).getpixel((0, 0)) == (0, 0, 9)
+    assert to_rgb(clear).getpixel((0, 0)) == (255, 255, 255)
+    assert to_rgb(clear, (0, 0, 9)).getpixel((0, 0)) == (0, 0, 9)
     palette = Image.new("P", (1, 1), 0)
     palette.info["transparency"] = 0
-    assert images.to_rgb(palette).getpixel((0, 0)) == (255, 255, 255)
+    assert to_rgb(palette).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_crop_to_fills_the_size_from_the_middle() -> None:
@@ -154,7 +144,7 @@ def test_a_wrong_grid_is_refused() -> None:
 def test_texts_and_pixels_survive_a_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "a.png"
     write_png(gradient(), path, {"parameters": text, "rein": '{"seed":7}'})
-    assert read_png_texts(path) == {"parameters": text, "rein": '{"seed":7}'}
+    assert read_texts(path) == {"parameters": text, "rein": '{"seed":7}'}
     assert equal(read_image(path), gradient())
 
 
@@ -167,7 +157,7 @@ def test_the_chunk_of_a_text_is_the_plainest_that_can_hold_it(tmp_path: Path) ->
 
 def test_a_half_surrogate_does_not_lose_the_picture(tmp_path: Path) -> None:
     write_png(gradient(), tmp_path / "a.png", {"parameters": "x\ud800y"})
-    assert read_png_texts(tmp_path / "a.png") == {"parameters": "x?y"}
+    assert read_texts(tmp_path / "a.png") == {"parameters": "x?y"}
 
 
 def test_texts_of_others_are_read(tmp_path: Path) -> None:
@@ -175,10 +165,58 @@ def test_texts_of_others_are_read(tmp_path: Path) -> None:
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = b"UNICODE\0" + INFOTEXT.encode("utf-16-be")
     for name in ("a.jpg", "a.webp"):
         gradient().save(tmp_path / name, exif=exif)
-        assert read_png_texts(tmp_path / name) == {"parameters": INFOTEXT}
+        assert read_texts(tmp_path / name) == {"parameters": INFOTEXT}
     gradient().save(tmp_path / "plain.png")
     gradient().save(tmp_path / "plain.jpg")
-    assert read_png_texts(tmp_path / "plain.png") == read_png_texts(tmp_path / "plain.jpg") == {}
+    assert read_texts(tmp_path / "plain.png") == read_texts(tmp_path / "plain.jpg") == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "file_format"), [("a.png", "png"), ("a.JPG", "jpeg"), ("a.jpeg", "jpeg"), ("a.webp", "webp")]
+)
+def test_a_name_tells_the_format_and_the_texts_are_inside(tmp_path: Path, name: str, file_format: str) -> None:
+    texts = {"parameters": INFOTEXT, "rein": '{"prompt": "naïve 雪"}'}
+    assert write_image(gradient(), tmp_path / name, texts) == ()
+    assert read_format(tmp_path / name) == file_format
+    assert read_texts(tmp_path / name) == texts
+    assert read_image(tmp_path / name).size == (37, 23)
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+
+
+def test_quality_decides_what_is_lost(tmp_path: Path) -> None:
+    def loss(name: str, quality: int | None) -> float:
+        write_image(gradient(), tmp_path / name, quality=quality)
+        assert equal(read_image(tmp_path / name), resaved(gradient(), read_format(tmp_path / name), quality or QUALITY))
+        pixels = [pil_to_tensor(image)[None] for image in (read_image(tmp_path / name), gradient())]
+        return float(psnr(*pixels)[0])
+
+    for name in ("a.jpg", "a.webp"):
+        assert loss(name, 20) < loss(name, None) - 2
+        assert loss(name, None) == loss(name, QUALITY) <= loss(name, 100)
+    assert loss("a.webp", 100) == BEST_PSNR
+
+
+def test_formats_and_qualities_that_are_not_written(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"quality is 90: PNG files have none"):
+        write_image(gradient(), tmp_path / "a.png", quality=90)
+    for quality in (0, 101):
+        with pytest.raises(InputError, match="it must be a whole number from 1 to 100"):
+            write_image(gradient(), tmp_path / "a.jpg", quality=quality)
+    with pytest.raises(InputError, match=r"saved as \.png, \.jpg, \.jpeg or \.webp"):
+        write_image(gradient(), tmp_path / "a.gif")
+    with pytest.raises(InputError, match="at most 16383 pixels a side"):
+        write_image(Image.new("RGB", (16_384, 1)), tmp_path / "a.webp")
+    with pytest.raises(OutputError, match="folder does not exist"):
+        write_image(gradient(), tmp_path / "none" / "a.jpg")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_too_long_for_a_jpeg_are_named_and_the_picture_is_kept(tmp_path: Path) -> None:
+    texts = {"parameters": INFOTEXT, "rein": "x" * 70_000}
+    assert write_image(gradient(), tmp_path / "a.jpg", texts) == ("rein",)
+    assert read_texts(tmp_path / "a.jpg") == {"parameters": INFOTEXT}
+    assert write_image(gradient(), tmp_path / "a.webp", texts) == ()
+    assert read_texts(tmp_path / "a.webp") == texts
 
 
 def test_a_picture_is_read_upright(tmp_path: Path) -> None:
@@ -188,7 +226,7 @@ def test_a_picture_is_read_upright(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.jpg").size == (20, 30)
 
 
-@pytest.mark.parametrize("read", [read_image, read_png_texts])
+@pytest.mark.parametrize("read", [read_image, read_texts])
 def test_a_file_that_is_no_picture_is_refused_in_one_line(tmp_path: Path, read: Callable[..., object]) -> None:
     path = tmp_path / "a.png"
     gradient().save(path)
@@ -202,7 +240,7 @@ def test_a_file_that_is_no_picture_is_refused_in_one_line(tmp_path: Path, read: 
         assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("read", [read_image, read_png_texts])
+@pytest.mark.parametrize("read", [read_image, read_texts])
 def test_a_picture_that_is_not_there_or_too_large(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read: Callable[..., object]
 ) -> None:
@@ -213,10 +251,10 @@ def test_a_picture_that_is_not_there_or_too_large(
     with pytest.raises(InputError, match="cannot read"):
         read(str(tmp_path / "a\0b"))
     gradient().save(tmp_path / "a.png")
-    monkeypatch.setattr(images, "MAX_PIXELS", 100)
+    monkeypatch.setattr(image_files, "MAX_PIXELS", 100)
     with pytest.raises(InputError, match="37 x 23; up to 100 pixels"):
         read(tmp_path / "a.png")
-    monkeypatch.setattr(images, "MAX_FILE_BYTES", 10)
+    monkeypatch.setattr(image_files, "MAX_FILE_BYTES", 10)
     with pytest.raises(InputError, match="pictures up to 10 bytes"):
         read(tmp_path / "a.png")
 

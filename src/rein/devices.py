@@ -91,6 +91,15 @@ def seeded_generator(seed: int) -> torch.Generator:
     """
     import torch
 
+    return torch.Generator("cpu").manual_seed(checked_seed(seed))
+
+
+def checked_seed(seed: int) -> int:
+    """`seed`, if it is one.
+
+    Raises:
+        InputError: it is not a whole number from 0 to `MAX_SEED`.
+    """
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= MAX_SEED:
         raise InputError(f"seed is {quoted(seed)}: it must be a whole number from 0 to {MAX_SEED}")
-    return torch.Generator("cpu").manual_seed(seed)
+    return seed

@@ -6,11 +6,17 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
-from rein.errors import InputError, OutputError, quoted
+from rein.errors import InputError, OutputError, nearest, quoted
+
+PICTURE_SUFFIXES: Mapping[str, str] = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg", ".webp": "webp"}
+"""Endings of the picture files that are written, and the format of each; the first of a format is its usual one."""
+
+OTHER_PICTURES = (".avif", ".bmp", ".gif", ".tif", ".tiff")
+"""Endings of picture files that are not written: a name that ends so is a slip, not a folder."""
 
 _REASONS = {
     errno.ENOSPC: "the disk is full; free some space and run again",
@@ -22,6 +28,36 @@ _REASONS = {
     errno.ENOTDIR: "part of the path is a file, not a folder; choose another place",
     errno.ENAMETOOLONG: "the name is too long; choose a shorter one",
 }
+
+
+def format_of(path: str | os.PathLike[str]) -> str:
+    """The picture format that the ending of a name tells.
+
+    Raises:
+        InputError: it is none of `PICTURE_SUFFIXES`.
+    """
+    suffix = Path(path).suffix
+    if suffix.lower() not in PICTURE_SUFFIXES:
+        raise InputError(f"{quoted(os.fspath(path))}: pictures are saved as {_or(list(PICTURE_SUFFIXES))}")
+    return PICTURE_SUFFIXES[suffix.lower()]
+
+
+def suffix_of(file_format: str) -> str:
+    """The usual ending of a picture format's names.
+
+    Raises:
+        InputError: a format that is not written.
+    """
+    for suffix, name in PICTURE_SUFFIXES.items():
+        if name == file_format:
+            return suffix
+    raise InputError(
+        f"unknown picture format {quoted(file_format)}: {nearest(file_format, set(PICTURE_SUFFIXES.values()))}"
+    )
+
+
+def _or(names: list[str]) -> str:
+    return f"{', '.join(names[:-1])} or {names[-1]}"
 
 
 def write_failure(path: str | os.PathLike[str], error: OSError) -> OutputError:

@@ -1,37 +1,24 @@
-"""Pictures: between Pillow and tensors, fitted to a size, laid out in a grid, written and read with their settings.
+"""Pictures: between Pillow and tensors, fitted to a size, laid out in a grid.
 
-A picture as a tensor is (3, H, W), float32, in [-1, 1], red first; as a file it is PNG.
+A picture as a tensor is (3, H, W), float32, in [-1, 1], red first.
 """
 
 from __future__ import annotations
 
-import os
-import struct
-import warnings
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
-from PIL import ExifTags, Image, ImageDraw, ImageFont, ImageOps, PngImagePlugin
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from rein.errors import DamagedFileError, InputError, NonFiniteError
-from rein.files import atomic_file
+from rein.errors import InputError, NonFiniteError
 
 if TYPE_CHECKING:
     import torch
 
-FORMATS = ("PNG", "JPEG", "WEBP")
-"""What is read. Pillow knows dozens of formats; the others are closed doors."""
-
 BEST_PSNR = 100.0
 """dB, reported for equal pictures."""
-
-MAX_FILE_BYTES = 256 * 2**20
-MAX_PIXELS = 64 * 2**20
-
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error)
-_USER_COMMENT_CODES = {b"UNICODE\0": "utf-16-be", b"ASCII\0\0\0": "ascii", b"\0" * 8: "utf-8"}
 
 
 def pil_to_tensor(image: Image.Image) -> torch.Tensor:
@@ -76,12 +63,18 @@ def to_rgb(image: Image.Image, background: tuple[int, int, int] = (255, 255, 255
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode.startswith("I"):
-        levels = np.clip(np.asarray(image, dtype=np.float64) / 257.0, 0.0, 255.0)
-        return Image.fromarray(np.rint(levels).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(np.rint(to_grey(image) * 255).astype(np.uint8)).convert("RGB")
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", layer.size, (*background, 255)), layer).convert("RGB")
     return image.convert("RGB")
+
+
+def to_grey(image: Image.Image) -> NDArray[np.float32]:
+    """Brightness (H, W) from 0 to 1, of 16-bit pictures with all their levels; what is transparent is black."""
+    if image.mode.startswith("I"):
+        return (np.asarray(image, dtype=np.float32) / np.float32(65_535)).clip(0, 1)
+    return np.asarray(to_rgb(image, (0, 0, 0)).convert("L"), dtype=np.float32) / np.float32(255)
 
 
 def crop_to(image: Image.Image, width: int, height: int) -> Image.Image:
@@ -115,8 +108,8 @@ def grid(
         raise InputError(f"there are {len(labels)} labels for {len(images)} pictures: give one for each")
     columns = min(columns or int(np.ceil(np.sqrt(len(images)))), len(images))
     width, height = max(image.width for image in images), max(image.height for image in images)
-    captions = [_caption(label, width) for label in labels or ()]
-    below = max((caption.height for caption in captions), default=0)
+    captions = [caption(label, width) for label in labels or ()]
+    below = max((strip.height for strip in captions), default=0)
     step_x, step_y = width + gap, height + below + gap
     sheet = Image.new("RGB", (gap + columns * step_x, gap + -(-len(images) // columns) * step_y), "white")
     for index, image in enumerate(images):
@@ -127,9 +120,13 @@ def grid(
     return sheet
 
 
-def _caption(text: str, width: int, lines: int = 4) -> Image.Image:
-    """A strip `width` pixels wide with `text` in it, in Pillow's own font at a size that suits the width."""
-    size = min(18, max(10, width // 12))
+def caption(text: str, width: int, lines: int = 4, size: int | None = None) -> Image.Image:
+    """A white strip `width` pixels wide with `text` in it, wrapped, and cut after so many lines.
+
+    Args:
+        size: of Pillow's own font, in pixels; None is one that suits the width.
+    """
+    size = size or min(18, max(10, width // 12))
     font = ImageFont.load_default(size)
     wrapped = _wrap(text[:400], width - 4, font)
     if len(wrapped) > lines or len(text) > 400:
@@ -165,93 +162,3 @@ def _fitting(line: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.Ima
         middle = (low + high + 1) // 2
         low, high = (middle, high) if font.getlength(line[:middle]) <= width else (low, middle - 1)
     return low
-
-
-def write_png(image: Image.Image, path: str | os.PathLike[str], texts: Mapping[str, str] | None = None) -> None:
-    """Write `image` as PNG at `path`, all of it or nothing, with `texts` as its text chunks.
-
-    By custom "parameters" holds AUTOMATIC1111's infotext and "rein" the settings as JSON. A text outside Latin-1 goes
-    into an international chunk (iTXt), the others into a plain one (tEXt), which every reader knows.
-
-    Raises:
-        InputError, OutputError: as `rein.files.atomic_file`.
-    """
-    info = PngImagePlugin.PngInfo()
-    for key, value in (texts or {}).items():
-        # Half of a surrogate pair, which undecodable bytes on a command line become, has no place in a file.
-        text = value.encode("utf-8", "replace").decode("utf-8")
-        (info.add_text if _is_latin1(text) else info.add_itxt)(key, text)
-    with atomic_file(path) as handle:
-        image.save(handle, "PNG", pnginfo=info)
-
-
-def _is_latin1(text: str) -> bool:
-    return all(ord(character) < 256 for character in text)
-
-
-def read_image(path: str | os.PathLike[str]) -> Image.Image:
-    """The picture in a PNG, JPEG or WebP file, turned upright, in RGB.
-
-    Raises:
-        InputError: there is no such file, or it is too large to be opened safely.
-        DamagedFileError: it is not such a picture, or it is cut short.
-    """
-    with _opened(path) as image:
-        try:
-            return to_rgb(ImageOps.exif_transpose(image))
-        except _UNREADABLE as error:
-            raise _damaged(path, error) from error
-
-
-def read_png_texts(path: str | os.PathLike[str]) -> dict[str, str]:
-    """The texts inside a picture by their keys; none gives an empty dictionary.
-
-    A PNG has them in text chunks. In a JPEG or WebP file the comment in the EXIF data is taken for "parameters", which
-    is where other programs put the infotext.
-
-    Raises:
-        InputError, DamagedFileError: as `read_image`.
-    """
-    with _opened(path) as image:
-        try:
-            if isinstance(image, PngImagePlugin.PngImageFile):
-                return {str(key): str(value) for key, value in image.text.items()}  # decodes, to find chunks at the end
-            comment = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.UserComment)
-        except _UNREADABLE as error:
-            raise _damaged(path, error) from error
-    if not isinstance(comment, bytes) or comment[:8] not in _USER_COMMENT_CODES:
-        return {"parameters": comment} if isinstance(comment, str) else {}
-    return {"parameters": comment[8:].decode(_USER_COMMENT_CODES[comment[:8]], "replace")}
-
-
-def _opened(path: str | os.PathLike[str]) -> Image.Image:
-    """Read the header of a picture file and refuse what is too large, before any pixel is decoded."""
-    try:
-        size = os.stat(path).st_size
-        if os.path.isdir(path):
-            raise InputError(f"{os.fspath(path)} is a folder; give a picture file")
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise InputError(f"there is no picture {os.fspath(path)}") from error
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read {os.fspath(path)!r}: {getattr(error, 'strerror', None) or error}") from error
-    if size > MAX_FILE_BYTES:
-        raise InputError(f"{os.fspath(path)} has {size} bytes; pictures up to {MAX_FILE_BYTES} bytes are read")
-    try:
-        with warnings.catch_warnings():  # our own limit below replaces Pillow's warning
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(path, formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise InputError(f"{os.fspath(path)} has too many pixels; up to {MAX_PIXELS} are read") from error
-    except PermissionError as error:
-        raise InputError(f"cannot read {os.fspath(path)}: no permission") from error
-    except _UNREADABLE as error:
-        raise _damaged(path, error) from error
-    if image.width * image.height > MAX_PIXELS:
-        image.close()
-        raise InputError(f"{os.fspath(path)} is {image.width} x {image.height}; up to {MAX_PIXELS} pixels are read")
-    return image
-
-
-def _damaged(path: str | os.PathLike[str], error: Exception) -> DamagedFileError:
-    reason = "not a PNG, JPEG or WebP picture" if "cannot identify" in str(error) else str(error).replace("\n", " ")
-    return DamagedFileError(f"cannot read {os.fspath(path)}: {reason}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rein.images import read_image, read_png_texts
+from rein.image_files import read_image, read_texts
 from rein.pipeline.batch import RECORD, read_batch
 from tests.cli.conftest import Run
 
@@ -52,7 +52,7 @@ def test_a_changed_line_is_drawn_anew(rein: Run, tiny: str) -> None:
     rein("batch", lines({"prompt": "an apple", "seed": 1, "steps": 1}), "--model", tiny, "--output", "out")
     done = rein("batch", lines({"prompt": "a car", "seed": 1, "steps": 1}), "--model", tiny, "--output", "out")
     assert done.out.splitlines()[0] == "1 requests drawn, 0 done before, 0 bad"
-    assert "a car" in read_png_texts("out/000001-1.png")["parameters"]
+    assert "a car" in read_texts("out/000001-1.png")["parameters"]
 
 
 def test_a_table(rein: Run, tiny: str) -> None:
@@ -60,9 +60,16 @@ def test_a_table(rein: Run, tiny: str) -> None:
     done = rein("batch", "t.csv", "--model", tiny, "--output", "out")
     assert done.code == 1
     assert done.out.splitlines()[0].startswith("line 3: seed is 'x': it must be")
-    assert done.out.splitlines()[1].startswith("line 4: it has more cells")
-    assert "red, round" in read_png_texts("out/000002-3.png")["parameters"]
+    assert done.out.splitlines()[1].startswith("line 4: it has 6 cells, more than the first row has names")
+    assert "red, round" in read_texts("out/000002-3.png")["parameters"]
     assert read_image("out/000002-3.png").width > 0
+
+
+def test_a_table_whose_names_are_wrong(rein: Run) -> None:
+    Path("t.csv").write_text("promt,seed\na,1\n")
+    refused = rein("batch", "t.csv", "--model", "no such model")
+    assert (refused.code, refused.out, refused.err.count("\n")) == (2, "", 1)
+    assert "did you mean 'prompt'?" in refused.err
 
 
 def test_wrong_calls(rein: Run) -> None:
@@ -73,10 +80,20 @@ def test_wrong_calls(rein: Run) -> None:
     assert ".jsonl or a .csv" in refused.err
 
 
-def test_line_5000_is_bad_and_the_others_are_read(tmp_path: Path) -> None:
-    path = tmp_path / "many.jsonl"
-    path.write_text("".join('{"prompt": "a"}\n' if line != 5000 else "oops\n" for line in range(1, 6001)))
+def test_line_5000_is_bad_and_those_round_it_are_drawn(rein: Run, tiny: str) -> None:
+    """A batch of 5,010 requests that was stopped after 4,990: what is left is drawn, and the bad line is told."""
+    rows = ['{"prompt": "a", "steps": 1, "seed": 3}' if line != 5000 else "oops" for line in range(1, 5011)]
+    path = lines(*rows)
     entries = list(read_batch(path))
-    assert len(entries) == 6000
+    assert len(entries) == len({entry.digest for entry in entries}) == 5010
     assert [entry.line for entry in entries if entry.request is None] == [5000]
-    assert len({entry.digest for entry in entries}) == 6000
+    Path("out").mkdir()
+    Path("out/before.png").touch()
+    done = [json.dumps({"line": entry.line, "digest": entry.digest, "files": ["before.png"]}) for entry in entries]
+    Path("out", RECORD).write_text("\n".join(done[:4990]) + "\n")
+    finished = rein("batch", path, "--model", tiny, "--output", "out")
+    assert finished.code == 1
+    assert finished.out.splitlines()[0].startswith("line 5000: it is not valid JSON")
+    assert finished.out.splitlines()[1] == "19 requests drawn, 4990 done before, 1 bad"
+    names = sorted(file.name for file in Path("out").glob("00*.png"))
+    assert names == [f"{line:06}-3.png" for line in range(4991, 5011) if line != 5000]

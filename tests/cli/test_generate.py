@@ -17,14 +17,15 @@ from PIL import Image
 
 from rein.diffusion.samplers import SAMPLERS
 from rein.diffusion.spacing import SPACINGS
-from rein.images import read_image, read_png_texts
-from rein.pipeline import request
+from rein.image_files import read_image, read_texts
+from rein.pipeline import fields
+from rein.pipeline.request import Request
 from tests.cli.conftest import ENVIRONMENT, Run, processor_seconds
 
 
 def request_in(path: Path) -> dict[str, object]:
     """The request that a picture carries."""
-    found: dict[str, object] = json.loads(read_png_texts(path)["rein"])["request"]
+    found: dict[str, object] = json.loads(read_texts(path)["rein"])["request"]
     return found
 
 
@@ -36,7 +37,7 @@ def test_one_picture(rein: Run, tiny: str) -> None:
     assert path == "pictures/a-red-apple-7.png"
     assert read_image(path).size == (32, 32)
     assert request_in(Path(path))["prompt"] == "A red apple"
-    assert read_png_texts(path)["parameters"].startswith("A red apple\nSteps: 2, Sampler: Euler,")
+    assert read_texts(path)["parameters"].startswith("A red apple\nSteps: 2, Sampler: Euler,")
 
 
 def test_every_option_reaches_the_picture(rein: Run, tiny: str) -> None:
@@ -47,7 +48,7 @@ def test_every_option_reaches_the_picture(rein: Run, tiny: str) -> None:
     )
     assert (done.code, done.err, done.last) == (0, "", Path("owl.png"))
     assert read_image("owl.png").size == (48, 24)
-    manifest = json.loads(read_png_texts("owl.png")["rein"])
+    manifest = json.loads(read_texts("owl.png")["rein"])
     assert manifest["device"] == "cpu"
     assert manifest["dtype"] == "bfloat16"
     wanted = {
@@ -174,7 +175,11 @@ REFUSED = {
     "--schedule karas": "unknown spacing 'karas': did you mean 'karras'? Known: align_your_steps,",
     "--device tpu": "unknown device 'tpu': did you mean 'cpu'?",
     "--dtype float17": "unknown number format 'float17': did you mean 'float",
-    "--output owl.jpg": "--output is 'owl.jpg': pictures are written as PNG",
+    "--output owl.gif": "--output is 'owl.gif': pictures are written as PNG, JPEG or WebP",
+    "--output owl.png --format jpeg": "--output is 'owl.png': --format jpeg needs a name that ends in .jpg",
+    "--format bmp": "unknown picture format 'bmp'",
+    "--quality 80": "quality is 80: PNG files have none",
+    "--format webp --quality 101": "quality is 101: it must be a whole number from 1 to 100",
     "--model pockt": "unknown model 'pockt': did you mean 'pocket'?",
     "--model .": ". has no model.json, so it is no model folder",
     "--prompt-file x": "there are two prompts: give PROMPT",
@@ -315,12 +320,12 @@ def test_help_states_the_ranges_and_names(rein: Run) -> None:
     text = " ".join(rein("generate", "--help").out.split())
     for name in (*SAMPLERS, *SPACINGS):
         assert name in text
-    assert f"Sampling steps, 1 to {request.MAX_STEPS}." in text
-    assert f"Pictures, 1 to {request.MAX_COUNT}," in text
-    assert f"Pixels, {request.MIN_SIDE} to {request.MAX_SIDE}," in text
-    assert f"0 to {request.MAX_GUIDANCE:g};" in text
+    assert f"Sampling steps, 1 to {fields.MAX_STEPS}." in text
+    assert f"Pictures, 1 to {fields.MAX_COUNT}," in text
+    assert f"Pixels, {fields.MIN_SIDE} to {fields.MAX_SIDE}," in text
+    assert f"0 to {fields.MAX_GUIDANCE:g};" in text
     assert "[default: 20]" in text
-    assert request.Request(prompt="").steps == 20
+    assert Request(prompt="").steps == 20
     assert 'rein generate "a red apple, flat style"' in text
 
 
@@ -358,3 +363,26 @@ def test_any_field_of_a_request_can_be_set(rein: Run, tiny: str) -> None:
         refused = rein(*options, "--set", entry)
         assert refused.code == 2
         assert reason in refused.err
+
+
+def test_a_plan_says_what_it_takes_and_draws_nothing(rein: Run, tiny: str) -> None:
+    done = rein("generate", "owl", "--model", tiny, "--steps", 3, "--plan", "--output", "owl.png")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    assert [line.split("  ")[0] for line in lines[:-1]] == ["words", "3 steps at 32 x 32", "decode 32 x 32"]
+    assert re.fullmatch(r"in all: [\d.]+ s, [\d.]+ [GM]B of [\d.]+ [GM]B, measured at 32 x 32", lines[-1])
+    assert not Path("owl.png").exists()
+    found = json.loads(rein("generate", "owl", "--model", tiny, "--steps", 3, "--plan", "--json").out)
+    assert found["fits"] is True and found["seconds"] > 0 and found["advice"] == []
+
+
+def test_jpeg_and_webp(rein: Run, tiny: str) -> None:
+    for options, name in ((("--output", "owl.jpg"), "owl.jpg"), (("--format", "webp", "--output", "."), "owl-7.webp")):
+        done = rein("generate", "owl", "--model", tiny, "--steps", 2, "--seed", 7, *options, "--quality", 95)
+        assert (done.code, done.last) == (0, Path(name)), done.err
+        assert read_texts(name)["parameters"].startswith("owl\nSteps: 2")
+    Path("long.txt").write_text("an" + " " * 40_000 + "owl")
+    done = rein("generate", "--prompt-file", "long.txt", "--model", tiny, "--steps", 1, "--output", "long.jpg")
+    assert done.code == 0, done.err
+    assert "note: the settings are longer than a JPEG file can hold" in done.out
+    assert read_image("long.jpg").size == (32, 32)

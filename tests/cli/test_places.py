@@ -81,10 +81,21 @@ def test_a_sheet_takes_a_free_name(tmp_path: Path) -> None:
     assert place.sheet(7) == tmp_path / "owl-7-sheet-2.png"
 
 
-@pytest.mark.parametrize("output", ["", "a\0b", "owl.jpg", "folder/owl.webp"])
+@pytest.mark.parametrize("output", ["", "a\0b", "owl.gif", "folder/owl.tiff"])
 def test_what_cannot_be_a_place_is_refused(output: str) -> None:
     with pytest.raises(InputError, match="--output is"):
         Place.of(output, "prompt", count=1)
+
+
+def test_the_format_is_told_by_the_name_or_by_itself(tmp_path: Path) -> None:
+    assert Place.of(str(tmp_path / "owl.JPG"), "prompt", 1).picture(7) == tmp_path / "owl.JPG"
+    assert Place.of(str(tmp_path / "owl.jpeg"), "prompt", 1, "jpeg").picture(7) == tmp_path / "owl.jpeg"
+    assert Place.of(str(tmp_path), "owl", 1, "webp").picture(7) == tmp_path / "owl-7.webp"
+    assert Place.of(str(tmp_path), "owl", 1, "jpeg").sheet(7) == tmp_path / "owl-7-sheet.jpg"
+    with pytest.raises(InputError, match="--format webp needs a name that ends in .webp"):
+        Place.of(str(tmp_path / "owl.png"), "prompt", 1, "webp")
+    with pytest.raises(InputError, match="unknown picture format 'tif'"):
+        Place.of(str(tmp_path), "prompt", 1, "tif")
 
 
 def test_a_place_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

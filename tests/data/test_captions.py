@@ -62,9 +62,9 @@ def test_places_and_grounds_are_said() -> None:
     [
         (
             "beside",
-            {"{a} and {b}", "{a} to the left of {b}", "{b} to the right of {a}", "{a} next to {b}", "{b} and {a}"},
+            {"{a} and {b}", "{a} to the left of {b}", "{b} to the right of {a}", "{a} next to {b}"},
         ),
-        ("above", {"{a} above {b}", "{b} below {a}", "{a} and {b}"}),
+        ("above", {"{a} above {b}", "{b} below {a}"}),
     ],
 )
 def test_relations_are_true(relation: str, expected: set[str]) -> None:
@@ -73,13 +73,13 @@ def test_relations_are_true(relation: str, expected: set[str]) -> None:
     assert plain == {pattern.format(a="a mouse", b="a star") for pattern in expected}
 
 
-def test_three_things_come_in_any_order() -> None:
+def test_three_things_are_named_in_reading_order() -> None:
     said = {
         text.removesuffix(", flat style")
         for text in captions(Scene("triple", 0, (Thing(1), Thing(2), Thing(3))))
         if text.endswith("style") and "loaf" not in text and not text.startswith("flat") and " in " not in text
     }
-    assert len(said) == 6 and "bread, a mouse and a star" in said
+    assert said == {"bread, a mouse and a star"}
 
 
 def test_noun_phrases() -> None:

@@ -135,10 +135,11 @@ def test_a_thing_is_mirrored_unless_it_is_fixed(art: IconArt) -> None:
     mirrored = draw(Scene("plain", 0, (Thing(13, side=1.0, mirrored=True),)), art)
     assert not np.array_equal(step, mirrored)
     assert np.abs(step.astype(int) - mirrored[:, ::-1]).mean() < 3
-    dataset = dataset_of(art, "plain")
-    scenes = [dataset._scene(index)[0].things[0] for index in range(400)]
-    assert {thing.mirrored for thing in scenes if thing.concept == 15} == {False}
-    assert {thing.mirrored for thing in scenes if thing.concept != 15} == {False, True}
+    for share, shown in ((0.5, {False, True}), (0.0, {False})):
+        dataset = ArtDataset(replace(art.options, mirrored=share, mixture=only("plain")), "train")
+        scenes = [dataset._scene(index)[0].things[0] for index in range(400)]
+        assert {thing.mirrored for thing in scenes if thing.concept == 15} == {False}
+        assert {thing.mirrored for thing in scenes if thing.concept != 15} == shown
 
 
 def test_white_things_stand_on_a_coloured_ground(art: IconArt) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from rein.diffusion.noise import PictureNoise
+from rein.diffusion.noise import PictureNoise, picture_noise
+from rein.diffusion.philox import PhiloxGenerator
 from rein.errors import InputError
 
 SHAPE = (4, 32, 32)
@@ -60,3 +61,14 @@ def test_a_seed_must_be_a_whole_number_in_range() -> None:
 def test_as_many_pictures_as_seeds() -> None:
     with pytest.raises(AssertionError, match="3 pictures, 2 seeds"):
         PictureNoise([1, 2])(torch.empty(3, *SHAPE))
+
+
+def test_each_source_has_its_own_numbers() -> None:
+    cpu, philox = (picture_noise(source, [5, 6]) for source in ("cpu", "philox"))
+    assert (cpu.source, philox.seeds) == ("cpu", (5, 6))
+    assert torch.equal(cpu.draw(SHAPE), PictureNoise([5, 6]).draw(SHAPE))
+    drawn = philox.draw(SHAPE)
+    assert drawn.dtype == torch.float32
+    assert torch.equal(drawn[1], torch.from_numpy(PhiloxGenerator(6).normal(SHAPE)))
+    assert not torch.equal(drawn, PictureNoise([5, 6]).draw(SHAPE))
+    assert not torch.equal(philox.draw(SHAPE), drawn), "the generators move on"

@@ -12,6 +12,7 @@ from torch.nn import functional
 from rein.engines import cpu
 from rein.engines.cpu import PointwiseConv2d, SortedConv2d, lay_out, sorting_available
 from rein.nn.attention import Attention
+from rein.nn.seamless import seamless
 from rein.nn.unet import UNet
 from tests.pipeline.small import SPECS, networks
 
@@ -131,3 +132,15 @@ def test_probes_still_see_queries_and_keys() -> None:
     with torch.inference_mode():
         unet(*inputs(unet_of("sd1")))
     assert seen == [(2, 2, 64, 4)]
+
+
+@needs_sorting
+def test_sorted_convolutions_can_be_seamless_and_go_back() -> None:
+    plain = unet_of("sd1")
+    ours = lay_out(copy.deepcopy(plain), sort=True)
+    assert isinstance(ours, UNet)
+    with torch.inference_mode():
+        before = ours(*inputs(plain, 8, 1))
+        with seamless(ours, "x"), seamless(plain, "x"):
+            assert relative_error(ours(*inputs(plain, 8, 1)), plain(*inputs(plain, 8, 1))) <= 2e-5
+        assert torch.equal(ours(*inputs(plain, 8, 1)), before)

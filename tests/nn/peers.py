@@ -158,6 +158,7 @@ SMALL_UNETS = {
     "inpainting": _small(SD15.unet, UNET_SD15, extra=5),
     "depth": _small(SD21_BASE.unet, UNET_SD2, extra=1),
     "sdxl-inpainting": _small(SDXL.unet, UNET_SDXL, extra=5),
+    "editing": _small(SD15.unet, UNET_SD15, extra=4),
     "pocket": _small(POCKET.unet, UNET_POCKET),
 }
 

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from rein.pipeline.model import Model, load
+from tests.pipeline.peers import Peers, build, clip_tokenizers
 from tests.pipeline.small import save_small
 
 Loader = Callable[[str], Model]
+PeerLoader = Callable[[str], Peers]
 
 
 @pytest.fixture(scope="session")
@@ -35,3 +37,11 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def pocket(small_model: Loader) -> Model:
     """The small flow model."""
     return small_model("pocket")
+
+
+@pytest.fixture(scope="session")
+def peers_of(tmp_path_factory: pytest.TempPathFactory) -> PeerLoader:
+    """Gives a family's model beside the same in the peers' classes."""
+    folder = tmp_path_factory.mktemp("peers")
+    words = cache(lambda: clip_tokenizers(folder))
+    return cache(lambda family: build(family, folder, words()))

@@ -13,9 +13,10 @@ import torch
 
 from rein.diffusion.samplers import SAMPLERS
 from rein.errors import InputError, NonFiniteError
-from rein.pipeline import generate
-from rein.pipeline.generate import GenerationStep, batch_size
+from rein.pipeline import job
+from rein.pipeline.generate import GenerationStep
 from rein.pipeline.infotext_reader import from_infotext
+from rein.pipeline.job import batch_size
 from rein.pipeline.model import Model, load
 from rein.pipeline.request import Request
 from tests.pipeline.conftest import Loader
@@ -251,7 +252,7 @@ def test_an_autoencoder_that_overflows_in_half_precision_decodes_in_float32(tiny
         return Model(replace(parts, spec=replace(parts.spec, latent_scale=2.0**-18)))
 
     half = overflowing("float16").generate("a red apple", seed=3, steps=2, count=2)
-    note = "the autoencoder overflowed in float16 and decoded in float32"
+    note = "the autoencoder overflowed in float16 at its input and decoded in float32"
     assert half.notes == {3: (note,), 4: (note,)}
     assert half.manifest(1)["notes"] == [note]
     exact = overflowing("float32").generate("a red apple", seed=3, steps=2)
@@ -283,7 +284,7 @@ def test_batches_as_on_other_devices_draw_the_same_pictures_to_rounding(
     )
     model = small_model(family)
     alone = [step for step in model.steps(request) if step.last]
-    monkeypatch.setattr(generate, "batch_size", lambda parts, request: 3)
+    monkeypatch.setattr(job, "batch_size", lambda parts, request: 3)
     batches = [step for step in model.steps(request) if step.last]
     assert [list(step.seeds) for step in batches] == [[3, 4, 5], [6]]
     assert [step.result.seeds for step in batches] == [[3, 4, 5], [6]]

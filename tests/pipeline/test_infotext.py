@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from rein.nn.specs import POCKET, SD15
 from rein.pipeline.infotext import Provenance, infotext, manifest, quote
+from rein.pipeline.infotext_reader import from_infotext
 from rein.pipeline.request import Request
 from rein.version import __version__
 
 MADE_BY = Provenance("pocket", "0123456789abcdef" * 4, "cpu", "float32", "2.13.0")
 
 
-def text_of(provenance: Provenance = MADE_BY, **options: object) -> str:
+def text_of(provenance: Provenance = MADE_BY, **options: Any) -> str:
     settings = {"prompt": "a red apple", "seed": 7, "width": 128, "height": 128, **options}
     return infotext(Request.model_validate(settings).resolved(POCKET), provenance)
 
@@ -66,6 +69,77 @@ def test_rarer_options_are_told_where_they_are_used() -> None:
     assert settings["Eta"] == "0.25" and settings["Guidance rescale"] == "0.7"
     assert settings["Guidance interval"] == "0.5 to 12"
     assert "Eta" not in text_of() and "Guidance" not in text_of()
+
+
+def test_variations_and_sizes_are_told_as_that_program_does() -> None:
+    options: dict[str, Any] = {
+        "variation_seed": 99,
+        "variation_strength": 0.25,
+        "seed_resize_from": (64, 96),
+        "noise_source": "philox",
+    }
+    text = text_of(**options)
+    assert "Model: pocket, Variation seed: 99, Variation seed strength: 0.25, Seed resize from: 64x96, RNG: NV" in text
+    assert "Variation" not in text_of() and "Seed resize" not in text_of()
+    fields = from_infotext(text).fields
+    assert {name: fields[name] for name in options} == options
+
+
+def test_a_second_pass_is_told_and_read() -> None:
+    options: dict[str, Any] = {
+        "hires_scale": 2.0,
+        "hires_strength": 0.35,
+        "hires_steps": 6,
+        "hires_upscaler": "latent",
+        "seamless": "y",
+    }
+    _, _, settings = read(text_of(**options))
+    told = ("Denoising strength", "Hires upscale", "Hires steps", "Hires upscaler", "Tile Y")
+    assert [settings[name] for name in told] == ["0.35", "2", "6", "Latent", "True"]
+    fields = from_infotext(text_of(**options)).fields
+    assert {name: fields[name] for name in options} == options
+    assert "Hires" not in text_of() and "Denoising strength" not in text_of()
+
+
+def test_painting_is_told_and_what_has_no_picture_is_left_unread(tmp_path: Path) -> None:
+    for name in ("a.png", "mask.png"):
+        Image.new("RGB", (128, 128), "white").save(tmp_path / name)
+    options: dict[str, Any] = {
+        "init_image": str(tmp_path / "a.png"),
+        "mask": str(tmp_path / "mask.png"),
+        "strength": 0.4,
+        "mask_invert": True,
+        "mask_blur": 2.5,
+        "masked_content": "noise",
+        "only_masked": True,
+        "mask_padding": 8,
+        "loops": 3,
+        "loop_strength": 0.9,
+    }
+    text = text_of(**options)
+    expected = {
+        "Denoising strength": "0.4",
+        "Mask blur": "2.5",
+        "Mask mode": "Inpaint not masked",
+        "Masked content": "latent noise",
+        "Inpaint area": "Only masked",
+        "Masked area padding": "8",
+        "Loops": "3",
+        "Denoising strength change factor": "0.9",
+    }
+    _, _, settings = read(text)
+    assert {name: settings[name] for name in expected} == expected
+    assert from_infotext(text).unread == [f"{name}: {value}" for name, value in expected.items()]
+
+
+def test_added_sides_and_a_refiner_are_told(tmp_path: Path) -> None:
+    Image.new("RGB", (128, 128)).save(tmp_path / "a.png")
+    path = str(tmp_path / "a.png")
+    text = infotext(Request(prompt="", seed=1, init_image=path, outpaint=(64, 0, 8, 0)).resolved(POCKET), MADE_BY)
+    _, _, settings = read(text)
+    assert settings["Outpaint"] == "left 64 right 8"
+    _, _, settings = read(text_of(refiner="models/second_one.safetensors"))
+    assert (settings["Refiner"], settings["Refiner switch at"]) == ("second_one", "0.8")
 
 
 @given(prompt=st.text(max_size=60), negative=st.text(max_size=60))

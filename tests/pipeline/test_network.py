@@ -13,8 +13,9 @@ from rein.diffusion.prediction import NetworkDenoiser, find_prediction
 from rein.diffusion.schedule import NoiseSchedule, make_schedule
 from rein.diffusion.spacing import spaced_sigmas
 from rein.formats.checkpoint import LoadedModel
-from rein.pipeline import network
-from rein.pipeline.network import PromptedNetwork, guided_denoiser, plan_request
+from rein.pipeline import prompted
+from rein.pipeline.network import guided_denoiser, plan_request
+from rein.pipeline.prompted import PromptedNetwork
 from rein.pipeline.request import Request
 from rein.text.encode import Conditioning, encode_texts
 from tests.pipeline.conftest import Loader
@@ -74,7 +75,7 @@ def test_many_levels_are_computed_in_parts(small_model: Loader, monkeypatch: pyt
     with torch.inference_mode():
         whole = PromptedNetwork(parts, words, schedule_of(parts), sigmas)
         answers = [whole(x, sigma) for sigma in sigmas[:-1]]
-        monkeypatch.setattr(network, "_LEVELS_AT_ONCE", 3)
+        monkeypatch.setattr(prompted, "_LEVELS_AT_ONCE", 3)
         divided = PromptedNetwork(parts, words, schedule_of(parts), sigmas)
         for index in (0, 6, 2, 3, 1, 5, 4):
             assert relative_error(divided(x, sigmas[index]), answers[index]) <= 1e-5

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from rein.errors import DamagedFileError, InputError
-from rein.images import write_png
+from rein.image_files import write_png
 from rein.pipeline.graphs import from_comfyui, from_invokeai
 from rein.pipeline.infotext_reader import from_infotext
 from rein.pipeline.model import Model
@@ -50,7 +50,55 @@ def test_infotext_of_the_web_ui(tmp_path: Path) -> None:
     assert (request.guidance_scale, request.seed, request.width, request.height) == (6.5, 1234, 512, 768)
     assert request.clip_skip == 2
     assert (recorded.model, recorded.model_hash) == ("v1-5-pruned", "6ce0161689")
-    assert [entry.partition(":")[0] for entry in recorded.unread] == ["Denoising strength", "RNG"]
+    assert recorded.unread == ("Denoising strength: 0.4",)  # of a picture that is not in the file
+    assert request.noise_source == "philox"  # that program draws on the GPU where it writes nothing
+
+
+VARIED = """a castle
+Steps: 9, Sampler: Euler a, CFG scale: 7, Seed: 11, Size: 640x768, Variation seed: 99, Variation seed strength: 0.25, \
+Seed resize from: 512x512, RNG: NV, Tiling: True, Denoising strength: 0.35, Hires upscale: 1.5, Hires steps: 6, \
+Hires upscaler: Latent, Version: v1.10.1"""
+
+
+def test_variations_and_a_second_pass_of_the_web_ui(tmp_path: Path) -> None:
+    recorded = read_recorded(picture(tmp_path, parameters=VARIED))
+    request = recorded.request
+    assert recorded.unread == ()
+    assert (request.variation_seed, request.variation_strength, request.seed_resize_from) == (99, 0.25, (512, 512))
+    assert (request.noise_source, request.seamless) == ("philox", "both")
+    assert (request.hires_scale, request.hires_steps, request.hires_strength) == (1.5, 6, 0.35)
+    assert request.hires_upscaler == "latent"
+
+
+@pytest.mark.parametrize(
+    ("settings", "fields", "unread"),
+    [
+        ("RNG: CPU", {"noise_source": "cpu"}, []),
+        ("RNG: GPU", {"noise_source": "philox"}, []),
+        ("RNG: cuda", {"noise_source": "philox"}, []),
+        ("RNG: dice", {}, ["RNG: dice"]),
+        (
+            "RNG: CPU, Variation seed: 4, Variation seed strength: 0",
+            {},
+            ["Variation seed: 4", "Variation seed strength: 0"],
+        ),
+        ("RNG: CPU, Seed resize from: 512", {}, ["Seed resize from: 512"]),
+        ("RNG: CPU, Tile X: True", {"seamless": "x"}, []),
+        ("RNG: CPU, Tiling: yes", {}, ["Tiling: yes"]),
+        (
+            "RNG: CPU, Hires upscale: 2, Hires upscaler: R-ESRGAN 4x+",
+            {"hires_scale": 2.0},
+            ["Hires upscaler: R-ESRGAN 4x+"],
+        ),
+        ("RNG: CPU, Mask blur: 4, Inpaint area: Only masked", {}, ["Mask blur: 4", "Inpaint area: Only masked"]),
+    ],
+)
+def test_settings_one_by_one(settings: str, fields: dict[str, object], unread: list[str]) -> None:
+    read = from_infotext(f"apple\nSteps: 5, Sampler: Euler, Seed: 1, {settings}")
+    names = ("noise_source", "variation_seed", "seed_resize_from", "seamless", "hires_scale", "hires_upscaler")
+    assert {name: read.fields[name] for name in names if name in read.fields and name in fields} == fields
+    assert all(name not in read.fields for name in names if name not in ("noise_source", *fields))
+    assert read.unread == unread
 
 
 def test_an_old_combined_name_sets_the_schedule_too() -> None:

@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from rein.diffusion.samplers import SAMPLERS
 from rein.diffusion.spacing import SPACINGS
 from rein.errors import InputError
+from rein.image_files import read_image
 from rein.nn.specs import POCKET, SD15, SDXL
 from rein.pipeline.request import Request
 
@@ -68,6 +70,34 @@ WRONG: dict[str, list[Any]] = {
     "lora_folder": [5, "", "a\0b", ["folder"]],
     "embeddings": [None, 5, "a.pt", [5], [""], ["a"] * 65],
     "embedding_folder": [5, "", "a\0b", ["folder"]],
+    "noise_source": [None, 5, "gpu", "CPU"],
+    "variation_seed": [-1, 2**63, "7", 7.0, True],
+    "variation_strength": [-0.1, 1.1, None, *REAL],
+    "seed_resize_from": [(64,), (8, 64), (64, 4097), "64x64", (64.0, 64)],
+    "init_image": [5, "", "a\0b", ["a.png"], b"a"],
+    "strength": [-0.1, 1.1, *REAL],
+    "resize": [None, "zoom", 1],
+    "loops": [0, 101, *WHOLE],
+    "loop_strength": [0.05, 2.1, None, *REAL],
+    "mask": [5, "", "a\0b", ["a.png"]],
+    "mask_invert": [None, 1, "yes"],
+    "mask_blur": [-0.1, 256.1, None, *REAL],
+    "masked_content": [None, "noisy", 1],
+    "only_masked": [None, 1, "yes"],
+    "mask_padding": [-1, 1025, *WHOLE],
+    "soft_mask": [None, 1, "yes"],
+    "outpaint": [(0, 0, 0, 0), (8, 8), (-8, 0, 0, 0), (0, 0, 0, 4097), 64, "left=8", (8.5, 0, 0, 0)],
+    "depth_image": [5, "", "a\0b"],
+    "depth_model": [5, "", "a\0b"],
+    "image_guidance_scale": [-0.1, 100.1, *REAL],
+    "hires_scale": [1.0, 8.1, *REAL],
+    "hires_upscaler": [None, 5, "", "a\0b"],
+    "hires_steps": [0, 1001, "1", 1.0, True, NAN],
+    "hires_strength": [-0.1, 1.1, None, *REAL],
+    "seamless": [None, "xy", 1],
+    "tile": [63, 4097, "64", 64.0, True],
+    "refiner": [5, "", "a\0b"],
+    "refiner_switch": [-0.1, 1.1, None, *REAL],
 }
 
 
@@ -120,6 +150,72 @@ def test_the_ends_of_the_ranges_are_allowed(settings: dict[str, Any]) -> None:
     request = Request.model_validate({"prompt": "", **settings})
     for field, value in settings.items():
         assert getattr(request, field) == (tuple(value) if isinstance(value, list) else value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"strength": 0.5}, "strength is 0.5: it means nothing without init_image"),
+        ({"mask": "m.png"}, "mask is 'm.png': it means nothing without init_image"),
+        ({"init_image": "a.png", "mask_blur": 8.0}, "mask_blur is 8.0: it means nothing without mask or outpaint"),
+        ({"hires_steps": 5}, "hires_steps is 5: it means nothing without hires_scale"),
+        (
+            {"init_image": "a.png", "outpaint": (8, 0, 0, 0), "mask": "m.png"},
+            "mask is 'm.png': it does not go with",
+        ),
+        ({"init_image": "a.png", "hires_scale": 2.0}, "init_image is 'a.png': it does not go with hires_scale"),
+    ],
+)
+def test_fields_that_need_or_exclude_each_other(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Request.model_validate({"prompt": "a", **settings})
+    assert str(caught.value).startswith(message)
+
+
+def test_a_picture_in_memory_travels_in_the_request() -> None:
+    picture = Image.new("RGB", (24, 16), "red")
+    request = Request.model_validate({"prompt": "a", "init_image": picture, "strength": 0.5})
+    again = Request.from_json(request.to_json())
+    assert again == request and again.init_image is not None
+    assert read_image(again.init_image).tobytes() == picture.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("given", "asked", "sides"),
+    [
+        ((512, 768), {}, (512, 768)),
+        ((515, 765), {}, (512, 768)),
+        ((2000, 1000), {}, (728, 360)),
+        ((100, 100), {}, (512, 512)),
+        ((600, 300), {"width": 512}, (512, 256)),
+        ((600, 300), {"height": 512}, (1024, 512)),
+        ((600, 300), {"width": 64, "height": 128}, (64, 128)),
+        ((600, 300), {"mask": "m.png", "only_masked": True}, (512, 512)),
+        ((601, 300), {"outpaint": (8, 0, 1, 3)}, (610, 303)),
+    ],
+)
+def test_the_sides_follow_the_picture(given: tuple[int, int], asked: dict[str, Any], sides: tuple[int, int]) -> None:
+    picture = Image.new("RGB", given)
+    resolved = Request.model_validate({"prompt": "a", "init_image": picture, **asked}).resolved(SD15)
+    assert (resolved.width, resolved.height) == sides
+    assert resolved.strength == (1.0 if "outpaint" in asked else 0.75) and resolved.resolved(SD15) == resolved
+
+
+@pytest.mark.parametrize(("width", "message"), [(64, "width is 64: with this outpaint it is 40"), (40, "")])
+def test_the_size_of_an_outpainted_picture_is_given(width: int, message: str) -> None:
+    picture = {"init_image": Image.new("RGB", (32, 32)), "outpaint": (8, 0, 0, 0), "width": width}
+    asked = Request.model_validate({"prompt": "a", **picture})
+    if message:
+        with pytest.raises(InputError, match=message):
+            asked.resolved(SD15)
+    else:
+        assert asked.resolved(SD15).height == 32
+
+
+@pytest.mark.parametrize("settings", [{"depth_image": "d.png"}, {"image_guidance_scale": 2.0}])
+def test_what_a_model_is_not_told_is_refused(settings: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="is not told it"):
+        Request.model_validate({"prompt": "a", **settings}).resolved(SD15)
 
 
 def test_a_request_cannot_be_changed_but_replaced() -> None:

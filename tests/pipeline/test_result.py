@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from rein.errors import InputError, OutputError
-from rein.images import read_image, read_png_texts
-from rein.pipeline.model import Model, Result
+from rein.errors import InputError, NonFiniteError, OutputError
+from rein.image_files import read_image, read_texts
+from rein.pipeline.model import Model, Result, load
 from rein.pipeline.request import Request
 
 
@@ -69,7 +72,7 @@ def test_a_folder_that_ends_in_png_is_a_folder(result: Result, tmp_path: Path) -
 
 def test_the_settings_are_inside(result: Result, tmp_path: Path) -> None:
     _, second = result.save(tmp_path)
-    texts = read_png_texts(second)
+    texts = read_texts(second)
     assert texts["parameters"] == result.infotext(1)
     assert texts["parameters"].startswith("a red apple, naïve 猫\nNegative prompt: blue\nSteps: 1, ")
     assert json.loads(texts["rein"]) == result.manifest(1)
@@ -77,7 +80,7 @@ def test_the_settings_are_inside(result: Result, tmp_path: Path) -> None:
 
 def test_the_settings_of_a_picture_make_it_again(pocket: Model, result: Result, tmp_path: Path) -> None:
     _, second = result.save(tmp_path)
-    request = Request.model_validate(json.loads(read_png_texts(second)["rein"])["request"])
+    request = Request.model_validate(json.loads(read_texts(second)["rein"])["request"])
     again = pocket.generate(request)
     assert again.images[0].tobytes() == result.images[1].tobytes()
     assert again.save(tmp_path / "again.png")[0].read_bytes() == second.read_bytes()
@@ -86,15 +89,53 @@ def test_the_settings_of_a_picture_make_it_again(pocket: Model, result: Result, 
 def test_pillow_saves_the_settings_too(result: Result, tmp_path: Path) -> None:
     for name in ("first.png", "second.png"):
         result.images[1].save(tmp_path / name)
-        assert read_png_texts(tmp_path / name) == result.texts(1)
+        assert read_texts(tmp_path / name) == result.texts(1)
     result.images[1].save(tmp_path / "plain.jpg")
     assert read_image(tmp_path / "plain.jpg").size == (32, 32)
 
 
-@pytest.mark.parametrize("name", ["apple.jpg", "apple.webp", "apple.TIFF"])
-def test_another_format_is_refused(result: Result, tmp_path: Path, name: str) -> None:
-    with pytest.raises(InputError, match="pictures are saved as .png"):
-        result.save(tmp_path / name)
+@pytest.mark.parametrize("name", ["apple.jpg", "apple {seed}.WEBP"])
+def test_other_formats_have_the_settings_inside_too(result: Result, tmp_path: Path, name: str) -> None:
+    paths = result.save(tmp_path / name, quality=80)
+    assert len(paths) == 2 and all(path.suffix == Path(name).suffix for path in paths)
+    texts = read_texts(paths[1])
+    assert texts["parameters"] == result.infotext(1)
+    file = {"format": "jpeg" if name.endswith("jpg") else "webp", "quality": 80}
+    assert json.loads(texts["rein"]) == result.manifest(1) | {"file": file}
+    assert read_image(paths[1]).size == (32, 32)
+
+
+def test_a_folder_may_have_another_format(result: Result, tmp_path: Path) -> None:
+    assert [path.name for path in result.save(tmp_path, file_format="webp")] == ["00000-7.webp", "00001-8.webp"]
+    assert [path.name for path in result.save(tmp_path, file_format="jpeg")] == ["00002-7.jpg", "00003-8.jpg"]
+    assert [path.name for path in result.save(tmp_path / "a.jpeg", file_format="jpeg")] == ["a.jpeg", "a-1.jpeg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("apple.gif", {}, "pictures are saved as .png, .jpg, .jpeg or .webp"),
+        ("apple.TIFF", {"file_format": "png"}, "pictures are saved as .png"),
+        ("apple.png", {"file_format": "jpeg"}, "give it another ending"),
+        ("", {"file_format": "jpg2"}, "unknown picture format 'jpg2': did you mean 'jpeg'?"),
+        ("", {"quality": 90}, "PNG files have none"),
+        ("apple.jpg", {"quality": 0}, "quality is 0: it must be"),
+    ],
+)
+def test_another_format_is_refused(
+    result: Result, tmp_path: Path, name: str, options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=re.escape(message)):
+        result.save(tmp_path / name, **options)
+    assert names(tmp_path) == []
+
+
+def test_a_black_picture_is_no_success(tiny_model_folder: Path) -> None:
+    broken = load(tiny_model_folder, "cpu", "float32")
+    with torch.no_grad():
+        broken.parts.autoencoder.get_parameter("decoder.conv_out.bias").fill_(-1e4)
+    with pytest.raises(NonFiniteError, match="the picture with seed 7 came out black all over"):
+        broken.generate("a red apple", seed=7, steps=1)
 
 
 def test_a_place_that_cannot_be_written_is_one_line(result: Result, tmp_path: Path) -> None:

@@ -6,7 +6,22 @@ imported inside the command's function. So `rein --help` stays under 0.2 s, whic
 
 # Importing a command's module enters it into the program, in the order in which `rein --help` lists them.
 # isort: off
-from rein.cli import generate, models, conversion, prompt, train, evaluate, explain, replay, batch
+from rein.cli import generate, models, conversion, prompt, train, evaluate, explain, replay, batch, sheet, upscale
+from rein.cli import interpolate
 from rein.cli.app import main
 
-__all__ = ["batch", "conversion", "evaluate", "explain", "generate", "main", "models", "prompt", "replay", "train"]
+__all__ = [
+    "batch",
+    "conversion",
+    "evaluate",
+    "explain",
+    "generate",
+    "interpolate",
+    "main",
+    "models",
+    "prompt",
+    "replay",
+    "sheet",
+    "train",
+    "upscale",
+]

@@ -24,7 +24,7 @@ Examples:
   rein batch requests.csv --model v1-5.safetensors --output out/ --json
 
 A line of requests.jsonl: {"prompt": "a red apple, flat style", "seed": 7, "steps": 30}
-The first row of requests.csv has the names: prompt,seed,steps
+The first row of requests.csv has names of fields: prompt,seed,steps; an empty cell is the field's default.
 
 Run it again to go on after an interruption: what is done is not drawn again. Bad lines are listed at the end, the
 others are drawn; the exit code is then 1.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rein.cli.places import Place
+from rein.cli.preview import Previews
 from rein.cli.progress import Meter, Pace
 from rein.errors import InputError, OutputError, quoted
 
@@ -31,6 +32,7 @@ class Drawing:
 
     quiet: bool = False
     """Print nothing but one JSON object at the end."""
+    previews: Previews | None = None
     paths: list[Path] = field(default_factory=list)
     seeds: list[int] = field(default_factory=list)
     sheet: Path | None = None
@@ -41,21 +43,33 @@ class Drawing:
     _place: Place | None = None
     _model: Model | None = None
     _current: GenerationStep | None = None
+    _quality: int | None = None
     _images: list[Image.Image] = field(default_factory=list)
     _told: list[str] = field(default_factory=list)
 
-    def prepare(self, meter: Meter, wanted: Mapping[str, object], output: str | None) -> None:
-        """Check the request and the place for the pictures, before anything takes long.
+    def prepare(
+        self,
+        meter: Meter,
+        wanted: Mapping[str, object],
+        output: str | None,
+        file_format: str | None = None,
+        quality: int | None = None,
+    ) -> None:
+        """Check the request and the place and format of the pictures, before anything takes long.
 
         Raises:
-            InputError: a number out of its range, an unknown name.
+            InputError: a number out of its range, an unknown name, a quality that the format does not have.
             OutputError: nothing can be written there.
         """
         meter.show("starting")
+        from rein.files import format_of
+        from rein.image_files import saving_options
         from rein.pipeline.request import Request
 
         self._request = Request.model_validate(wanted)
-        self._place = Place.of(output, self._request.prompt, self._request.count)
+        self._place = Place.of(output, self._request.prompt, self._request.count, file_format)
+        saving_options(format_of(f"a{self._place.suffix}"), quality)
+        self._quality = quality
         self._place.check()
 
     def load(self, meter: Meter, name: str, device: str, dtype: str, options: Mapping[str, Any]) -> None:
@@ -67,6 +81,16 @@ class Drawing:
         if not self.quiet:
             for note in self._model.parts.notes:
                 meter.say(f"{name}: {note}")
+        if self.previews is not None:
+            self.previews.open(self._model.parts)
+
+    def plan(self, meter: Meter) -> None:
+        """Print what the work will take, instead of doing it. Raises `InputError`."""
+        from rein.cli.planning import tell_plan
+
+        assert self._model is not None and self._request is not None
+        meter.show("measuring")
+        tell_plan(self._model, self._request, self.quiet)
 
     def draw(self, meter: Meter, grid: bool) -> None:
         """Draw and save all pictures, and the sheet of them if there is to be one.
@@ -86,6 +110,8 @@ class Drawing:
             size = batch if first == 0 else size  # of all batches but the last
             done, total = step.steps * (first // size) + step.index + 1, step.steps * -(-count // size)
             meter.show(_caption(first + 1, batch, count), done, total, pace.note(done, total))
+            if self.previews is not None:
+                self._tell(self.previews.show(step, meter), meter)
             if step.last:
                 self._save(step.result, meter, keep=grid, aloud=grid or count > 1)
         if grid:
@@ -110,24 +136,29 @@ class Drawing:
         self._images += result.images if keep else []
         for image, seed in zip(result.images, result.seeds, strict=True):
             try:
-                [path] = replace(result, images=[image], seeds=[seed]).save(self._place.picture(seed))
+                [path] = replace(result, images=[image], seeds=[seed]).save(
+                    self._place.picture(seed), quality=self._quality
+                )
             except OutputError as error:
                 kept = f"{len(self.paths)} of {result.request.count} pictures are finished and kept"
                 raise OutputError(f"{error} ({kept})") from error
             self.seeds.append(seed)
             self.paths.append(path)
+            self._tell((*result.notes.get(seed, ()), *_left_out(path)), meter)
             if aloud and not self.quiet:
                 meter.say(f"seed {seed}: {path}")
 
     def _lay_out(self) -> None:
         """Save a sheet of all pictures, each with its seed and the prompt below it."""
-        from rein.images import grid, write_png
+        from rein.image_files import write_image
+        from rein.images import grid
 
         assert self._place is not None and self._request is not None
         prompt = self._request.prompt
         labels = [f"seed {seed}: {prompt}" if prompt.strip() else f"seed {seed}" for seed in self.seeds]
         path = self._place.sheet(self.seeds[0])
-        write_png(grid(self._images, labels=labels), path, {"rein": json.dumps(self.settings, ensure_ascii=False)})
+        texts = {"rein": json.dumps(self.settings, ensure_ascii=False)}
+        write_image(grid(self._images, labels=labels), path, texts, self._quality)
         self.sheet = path
 
     def how_far(self) -> str:
@@ -171,6 +202,15 @@ class Drawing:
         if self.sheet is not None:
             return self.sheet
         return self.paths[0] if len(self.paths) == 1 else self.paths[0].parent
+
+
+def _left_out(path: Path) -> list[str]:
+    """What to say of a picture whose settings found no room in its file; nothing of others."""
+    from rein.image_files import read_texts
+
+    if path.suffix.lower() == ".png" or "rein" in read_texts(path):
+        return []
+    return ["the settings are longer than a JPEG file can hold, and not in it: --format webp or png keeps them"]
 
 
 def _caption(first: int, batch: int, count: int) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 import typer
 
+from rein.cli import starting as start
 from rein.cli.adapters import EmbeddingFiles, EmbeddingFolder, LoraFiles, LoraFolder, lora_choice
 from rein.cli.app import app
 from rein.cli.drawing import Drawing, read_prompt
 from rein.cli.language import ClipSkip, DialectName, Emphasis, Styles, StylesFile, Wildcards
+from rein.cli.preview import PreviewEvery, Previews, PreviewTarget, PreviewVae
 from rein.cli.progress import meter
 from rein.cli.values import number, settings, whole
 from rein.errors import InterruptedWork
@@ -20,6 +23,9 @@ Examples:
   rein generate "a red apple, flat style"
   rein generate "two owls" --seed 7 --count 4 --grid --output owls/
   rein generate "a blue car" --steps 30 --guidance 6 --sampler heun -o car.png
+  rein generate "a golden apple" --init apple.png --strength 0.6
+  rein generate "a worm" --init apple.png --mask hole.png --only-masked
+  rein generate "an orchard" --init apple.png --outpaint left=64,right=64
   rein generate --prompt-file words.txt --json
 
 The last line of the output is the path of the picture; of several, that of their sheet or folder. Ctrl-C keeps the
@@ -95,7 +101,17 @@ Output = Annotated[
         "--output",
         "-o",
         metavar="PATH",
-        help="A .png file or a folder; a name that is taken gets a number, nothing is replaced. [default: pictures]",
+        help="A .png, .jpg or .webp file or a folder; a name that is taken gets a number, nothing is replaced. "
+        "[default: pictures]",
+    ),
+]
+Format = Annotated[
+    str | None, typer.Option("--format", metavar="F", help="png, jpeg or webp. [default: what --output tells, or png]")
+]
+Quality = Annotated[
+    int | None,
+    typer.Option(
+        parser=whole, metavar="Q", help="Of jpeg and webp, 1 to 100; 100 loses nothing in webp. [default: 90]"
     ),
 ]
 Device = Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, ... or mps.")]
@@ -106,11 +122,37 @@ Rare = Annotated[
         "--set", metavar="NAME=VALUE", help="Any other field of a request: eta=0.5, s_churn=10, sigma_min=0.1 ..."
     ),
 ]
+PlanOnly = Annotated[
+    bool,
+    typer.Option("--plan", help="Only say what memory and time it will take, and what to change where it is too much."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
+
+
+_SAME = (
+    *("steps", "sampler", "seed", "count", "width", "height", "wildcards", "dialect", "emphasis", "clip_skip"),
+    *("lora_folder", "embedding_folder", "strength", "resize", "loops", "loop_strength", "depth_model", "mask"),
+    *("mask_invert", "mask_blur", "only_masked", "mask_padding", "soft_mask", "hires_steps", "hires_strength"),
+    *("seamless", "tile", "refiner", "refiner_switch"),
+)
+_FIELDS = {name: name for name in _SAME} | {
+    "negative": "negative_prompt",
+    "guidance": "guidance_scale",
+    "schedule": "spacing",
+    "styles": "styles_file",
+    "init": "init_image",
+    "depth": "depth_image",
+    "image_guidance": "image_guidance_scale",
+    "fill": "masked_content",
+    "hires": "hires_scale",
+    "upscaler": "hires_upscaler",
+}
+"""Parameters whose value is that of a request's field as it is."""
 
 
 @app.command("generate", epilog=_EXAMPLES)
 def generate(
+    context: typer.Context,
     prompt: Prompt = None,
     negative: Negative = "",
     prompt_file: PromptFile = None,
@@ -138,42 +180,67 @@ def generate(
     dialect: DialectName = None,
     emphasis: Emphasis = None,
     clip_skip: ClipSkip = 1,
+    init: start.Init = None,
+    strength: start.Strength = None,
+    resize: start.Resize = "crop",
+    loops: start.Loops = 1,
+    loop_strength: start.LoopStrength = 1.0,
+    outpaint: start.Outpaint = None,
+    depth: start.Depth = None,
+    depth_model: start.DepthModel = None,
+    image_guidance: start.ImageGuidance = None,
+    mask: start.Mask = None,
+    mask_invert: start.MaskInvert = False,
+    mask_blur: start.MaskBlur = 4.0,
+    fill: start.Fill = "original",
+    only_masked: start.OnlyMasked = False,
+    mask_padding: start.MaskPadding = 32,
+    soft_mask: start.SoftMask = False,
+    hires: start.Hires = None,
+    upscaler: start.Upscaler = "lanczos",
+    hires_steps: start.HiresSteps = None,
+    hires_strength: start.HiresStrength = 0.6,
+    seamless: start.Seamless = "none",
+    tile: start.Tile = None,
+    refiner: start.Refiner = None,
+    refiner_switch: start.RefinerSwitch = 0.8,
     output: Output = None,
+    file_format: Format = None,
+    quality: Quality = None,
+    preview: PreviewTarget = None,
+    preview_every: PreviewEvery = None,
+    preview_vae: PreviewVae = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
     rare: Rare = None,
+    plan: PlanOnly = False,
     as_json: AsJson = False,
 ) -> None:
     """Make pictures from words."""
-    wanted = {
-        "prompt": read_prompt(prompt, prompt_file),
-        "negative_prompt": negative,
-        "steps": steps,
-        "guidance_scale": guidance,
-        "sampler": sampler,
-        "spacing": schedule,
-        "seed": seed,
-        "count": count,
-        "width": width,
-        "height": height,
-        "styles": list(style or ()),
-        "styles_file": styles,
-        "wildcards": wildcards,
-        "dialect": dialect,
-        "emphasis": emphasis,
-        "clip_skip": clip_skip,
-        "loras": [lora_choice(text) for text in lora or ()],
-        "lora_folder": lora_folder,
-        "embeddings": list(embedding or ()),
-        "embedding_folder": embedding_folder,
-    } | settings(rare or ())
-    drawing = Drawing(quiet=as_json)
+    _draw(context.params)
+
+
+def _draw(given: Mapping[str, Any]) -> None:
+    """The work of the command, from its parameters by name."""
+    wanted = {field: given[name] for name, field in _FIELDS.items()} | {
+        "prompt": read_prompt(given["prompt"], given["prompt_file"]),
+        "styles": list(given["style"] or ()),
+        "loras": [lora_choice(text) for text in given["lora"] or ()],
+        "embeddings": list(given["embedding"] or ()),
+        "outpaint": start.margins(given["outpaint"], given["init"]),
+    }
+    previews = Previews.of(given["preview"], given["preview_every"], given["preview_vae"])
+    drawing = Drawing(quiet=given["as_json"], previews=previews)
     try:
         with meter() as shown:
-            drawing.prepare(shown, wanted, output)
-            chosen = {"vae": vae, "prediction": prediction, "ema": ema, "variant": variant}
-            drawing.load(shown, model, device, dtype, chosen)
-            drawing.draw(shown, grid)
+            wanted |= settings(given["rare"] or ())
+            drawing.prepare(shown, wanted, given["output"], given["file_format"], given["quality"])
+            chosen = {name: given[name] for name in ("vae", "prediction", "ema", "variant")}
+            drawing.load(shown, given["model"], given["device"], given["dtype"], chosen)
+            if given["plan"]:
+                drawing.plan(shown)
+                return
+            drawing.draw(shown, given["grid"])
     except KeyboardInterrupt:
         raise InterruptedWork(drawing.how_far()) from None
     finally:

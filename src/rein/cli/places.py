@@ -11,12 +11,9 @@ from pathlib import Path
 from typing import Literal
 
 from rein.errors import InputError, OutputError, quoted
-from rein.files import write_failure
+from rein.files import OTHER_PICTURES, PICTURE_SUFFIXES, format_of, suffix_of, write_failure
 
 DEFAULT_FOLDER = "pictures"
-
-OTHER_PICTURES = (".avif", ".bmp", ".gif", ".jpeg", ".jpg", ".tif", ".tiff", ".webp")
-"""Kinds of picture files that are not written: a name that ends so is a slip, not a folder."""
 
 _PROBE_BYTES = 2**16
 """Written and removed again to see whether a folder takes a picture: about the size of a small one."""
@@ -33,7 +30,7 @@ class Place:
         stem: the beginning of every name.
         style: "seeds" names pictures STEM-SEED.png; "numbers" STEM-1.png, STEM-2.png and so on; "single" STEM.png, in
             which `{seed}` stands for the seed.
-        suffix: ".png", in the letters that were given.
+        suffix: ".png" or another of `PICTURE_SUFFIXES`, in the letters that were given.
     """
 
     folder: Path
@@ -42,25 +39,33 @@ class Place:
     suffix: str = ".png"
 
     @classmethod
-    def of(cls, output: str | None, prompt: str, count: int) -> Place:
-        """The place that `--output` names: a .png file, a folder, or (None) the folder `pictures`.
+    def of(cls, output: str | None, prompt: str, count: int, file_format: str | None = None) -> Place:
+        """The place that `--output` names: a picture file, a folder, or (None) the folder `pictures`.
+
+        `file_format` is that of `--format`; None is what the name tells, and PNG in a folder.
 
         Raises:
-            InputError: it names a file of another kind, or something that no file can be called.
+            InputError: it names a file of another kind, or something that no file can be called; an unknown format.
         """
         wanted = DEFAULT_FOLDER if output is None else output
         if not wanted or "\0" in wanted:
             raise InputError(f"--output is {quoted(wanted)}: give a folder, or a file name that ends in .png")
+        usual = suffix_of(file_format or "png")
         path = Path(wanted)
+        suffix = path.suffix.lower()
         is_folder = os.path.isdir(path) or wanted.endswith((os.sep, os.altsep or os.sep))
-        if not is_folder and path.suffix.lower() == ".png":
+        if not is_folder and suffix in PICTURE_SUFFIXES:
+            if file_format is not None and suffix_of(format_of(path)) != usual:
+                raise InputError(
+                    f"--output is {quoted(wanted)}: --format {file_format} needs a name that ends in {usual}"
+                )
             single = count == 1 or "{seed}" in path.stem
             return cls(path.parent, path.stem, "single" if single else "numbers", path.suffix)
-        if not is_folder and path.suffix.lower() in OTHER_PICTURES:
+        if not is_folder and suffix in OTHER_PICTURES:
             raise InputError(
-                f"--output is {quoted(wanted)}: pictures are written as PNG; give a name that ends in .png"
+                f"--output is {quoted(wanted)}: pictures are written as PNG, JPEG or WebP; give a name in .png"
             )
-        return cls(path, slug(prompt), "seeds")
+        return cls(path, slug(prompt), "seeds", usual)
 
     def check(self) -> None:
         """Try the place, so that long work does not end in a refusal. A missing folder is made, with those above it.

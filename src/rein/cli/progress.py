@@ -5,11 +5,11 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.progress import Progress, TaskID
 
 
@@ -19,8 +19,9 @@ class Meter:
     Text given to it is shown as it is: square brackets in a prompt are no markup.
     """
 
-    def __init__(self, progress: Progress | None = None) -> None:
+    def __init__(self, progress: Progress | None = None, below: list[RenderableType] | None = None) -> None:
         self._progress = progress
+        self._below = [] if below is None else below
         self._task: TaskID | None = None
         self._total: int | None = None
 
@@ -43,6 +44,10 @@ class Meter:
         self._task = self._progress.add_task("", total=total, completed=done, text=shown, count=count, note=note)
         self._total = total
 
+    def picture(self, shown: RenderableType) -> None:
+        """Show something of Rich's below the bar, in place of what was there."""
+        self._below[:] = [shown]
+
     def say(self, text: str) -> None:
         """A line of the command's output, written at once; on a terminal it goes above the bar."""
         if self._progress is not None and sys.stdout.isatty():
@@ -58,8 +63,9 @@ def meter() -> Iterator[Meter]:
     if console is None:
         yield Meter()
         return
-    with _bar(console) as progress:
-        yield Meter(progress)
+    below: list[RenderableType] = []
+    with _bar(console, below) as progress:
+        yield Meter(progress, below)
 
 
 class Pace:
@@ -98,10 +104,17 @@ def _terminal() -> Console | None:
     return console if console.is_terminal and not console.is_dumb_terminal else None
 
 
-def _bar(console: Console) -> Progress:
+def _bar(console: Console, below: list[RenderableType]) -> Progress:
     from rich.progress import BarColumn, Progress, TextColumn
 
-    return Progress(
+    class Bar(Progress):
+        """A bar with something below it."""
+
+        def get_renderables(self) -> Iterable[RenderableType]:
+            yield from super().get_renderables()
+            yield from below
+
+    return Bar(
         TextColumn("{task.fields[text]}", markup=False),
         BarColumn(bar_width=24),
         TextColumn("{task.fields[count]}", markup=False),

@@ -24,13 +24,14 @@ Examples:
   rein replay apple.png --json
 
 Exit code 0: identical, or within tolerance; 1: different. Pictures of AUTOMATIC1111, Forge, ComfyUI and InvokeAI are
-read as far as it goes; what could not be read is named.
+read as far as it goes; what could not be read is named. A JPEG or WebP file is compared with the new picture after the
+same loss.
 """
 
 
 @app.command("replay", epilog=_EXAMPLES)
 def replay(
-    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A PNG file that carries its settings.")],
+    image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A PNG, JPEG or WebP file that carries its settings.")],
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="NAME|PATH", help="[default: the one that is named in it]")
     ] = None,
@@ -42,10 +43,10 @@ def replay(
     """Make a picture again from the settings inside it, and compare."""
     with meter() as shown:
         shown.show("reading")
-        from rein.images import read_image
+        from rein.image_files import read_format, read_image
         from rein.pipeline.model import load
         from rein.pipeline.recorded import read_recorded
-        from rein.pipeline.replay import compared
+        from rein.pipeline.replay import LOSSY_TOLERANCE, TOLERANCE, compared
 
         recorded, before = read_recorded(image), read_image(image)
         shown.show("loading")
@@ -55,7 +56,9 @@ def replay(
             if step.last:
                 result = step.result
         saved = result.save(output)[0] if output is not None else None
-        comparison = compared(before, result.images[0], recorded.manifest, result.manifest(0))
+        exact = bool(recorded.manifest) or read_format(image) == "png"
+        tolerance = TOLERANCE if exact else LOSSY_TOLERANCE
+        comparison = compared(before, result.images[0], recorded.manifest, result.manifest(0), tolerance)
     _tell(recorded, comparison, saved, as_json)
     raise typer.Exit(1 if comparison.verdict == "different" else 0)
 

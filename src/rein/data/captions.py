@@ -1,4 +1,8 @@
-"""Sentences for a scene, from a small grammar: what a person might type to get it."""
+"""Sentences for a scene, from a small grammar: what a person might type to get it.
+
+"a cat and a dog" has the cat on the left: things joined without another word stand in reading order, so that the words
+decide the picture.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +24,14 @@ _STYLED = (
     ("a picture of {phrase}", 0.08),
 )
 _BESIDE = (
-    ("{first} and {second}", 0.50),
+    ("{first} and {second}", 0.60),
     ("{first} to the left of {second}", 0.14),
     ("{second} to the right of {first}", 0.14),
     ("{first} next to {second}", 0.12),
-    ("{second} and {first}", 0.10),
 )
 _ABOVE = (
-    ("{first} above {second}", 0.55),
-    ("{second} below {first}", 0.30),
-    ("{first} and {second}", 0.15),
+    ("{first} above {second}", 0.65),
+    ("{second} below {first}", 0.35),
 )
 
 
@@ -60,7 +62,6 @@ def _subject(scene: Scene, concepts: Sequence[Concept], random: Random) -> str:
         pattern = _pick(_BESIDE if scene.relation == "beside" else _ABOVE, random)
         return pattern.format(first=phrases[0], second=phrases[1])
     if len(phrases) == 3:
-        random.shuffle(phrases)
         return f"{phrases[0]}, {phrases[1]} and {phrases[2]}"
     return phrases[0]
 

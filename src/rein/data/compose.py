@@ -22,7 +22,7 @@ from rein.data.options import ArtOptions
 from rein.data.scenes import SPLITS, Scene, SceneMaker, Thing
 from rein.errors import InputError, nearest, quoted
 
-COMPOSITION = 1
+COMPOSITION = 2
 """Raised when a change of the code gives an index another picture or label, so that stored ones are made again."""
 
 

@@ -48,7 +48,8 @@ class ArtOptions:
     `cache_folder` holds the archives and the rendered drawings; `concepts` is a list of concepts (None: the shipped
     one), of which the first `concept_count` are used; `size` is the side of a picture in pixels; `styles` are used out
     of those of `sources`; `seed` decides the pictures and `held_out_seed` what is never trained on; `length` is the
-    number of pictures of a split that counts as one pass.
+    number of pictures of a split that counts as one pass. `mirrored` is the share of things shown as in a mirror, of
+    those that may be: words do not say which way a thing looks, and a small model learns faster when it need not guess.
     """
 
     cache_folder: Path = field(default=Path("~/.cache/rein/art"))
@@ -61,6 +62,7 @@ class ArtOptions:
     captions: int = 4
     held_out_seed: int = 2024
     held_out_share: float = 0.10
+    mirrored: float = 0.0
     concepts: Path | None = None
     sources: tuple[Source, ...] = ART_SOURCES
 
@@ -74,8 +76,9 @@ class ArtOptions:
         for name, (low, high) in _RANGES.items():
             if not low <= getattr(self, name) <= high:
                 raise InputError(f"{name} is {getattr(self, name)}; it must be from {low} to {high}")
-        if not 0.0 <= self.held_out_share <= 0.5:
-            raise InputError(f"held_out_share is {self.held_out_share}; it must be from 0 to 0.5")
+        for name, most in (("held_out_share", 0.5), ("mirrored", 1.0)):
+            if not 0.0 <= getattr(self, name) <= most:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be from 0 to {most:g}")
 
     @property
     def folder(self) -> Path:

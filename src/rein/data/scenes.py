@@ -124,7 +124,7 @@ class SceneMaker:
         return not held_out or bool(self._held_styles)
 
     def _mirrored(self, thing: Thing, random: Random) -> bool:
-        return random.random() < 0.5 and not self.art.concepts[thing.concept].fixed
+        return random.random() < self.art.options.mirrored and not self.art.concepts[thing.concept].fixed
 
     def _one(self, random: Random, held_out: bool, countable: bool = False) -> tuple[int, int]:
         """A concept and a style, that style being held out or trained."""

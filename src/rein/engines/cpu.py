@@ -61,14 +61,14 @@ class SortedConv2d(_SameConv2d):
     """
 
     _sorted: Any = None
-    _sorted_for: tuple[int, ...] = ()
+    _sorted_for: tuple[Any, ...] = ()
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.is_inference_mode_enabled() or x.dtype != torch.float32:
             return super().forward(x)
         # A weight that was changed in place, or replaced, is sorted again. Inference tensors do not count changes.
         version = 0 if self.weight.is_inference() else self.weight._version
-        state = (id(self.weight), version, x.shape[2], x.shape[3])
+        state = (id(self.weight), version, x.shape[2], x.shape[3], *self.padding)
         if state != self._sorted_for:
             self._sorted, self._sorted_for = self._sort(x), state
         geometry = (self.padding, self.stride, self.dilation, self.groups)

@@ -12,7 +12,8 @@ from PIL import Image
 
 from rein.errors import DamagedFileError, InputError
 from rein.files import write_failure
-from rein.images import read_image, tensor_to_pil, to_rgb, write_png
+from rein.image_files import read_image, write_png
+from rein.images import tensor_to_pil, to_rgb
 
 Pictures = NDArray[np.uint8]
 Order = tuple[str, int]

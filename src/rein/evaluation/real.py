@@ -37,7 +37,7 @@ def real_scene(art: IconArt, prompt: EvaluationPrompt, seed: int) -> Scene:
             prompt.colour,
             (centre[0] + random.uniform(-JITTER, JITTER), centre[1] + random.uniform(-JITTER, JITTER)),
             random.uniform(*sides),
-            mirrored=random.random() < 0.5 and not art.concepts[concept].fixed,
+            mirrored=random.random() < art.options.mirrored and not art.concepts[concept].fixed,
         )
         for concept, centre in zip(prompt.concepts, centres, strict=True)
     )

@@ -37,7 +37,7 @@ from rein.evaluation.real import real_pictures
 from rein.evaluation.reconstruction import reconstruction_psnr
 from rein.evaluation.report import Claims, Copying, Report, picture_sheet, write_report
 from rein.evaluation.subject import Subject
-from rein.images import write_png
+from rein.image_files import write_png
 from rein.version import __version__
 
 HELD_OUT_GROUPS = tuple(group.name for group in GROUPS if group.held_out)

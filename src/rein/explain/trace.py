@@ -25,7 +25,8 @@ from rein.errors import InputError, ReinError
 from rein.explain.heatmaps import HeatMaps, LayerMaps
 from rein.explain.observe import Evaluation, Observer, wait_for
 from rein.explain.words import TowerWatch, Words
-from rein.pipeline.generate import GenerationStep, Job, prepare, run
+from rein.pipeline.generate import GenerationStep, run
+from rein.pipeline.job import Job, prepare
 from rein.pipeline.model import Model, load
 from rein.pipeline.request import Request
 from rein.pipeline.result import Result

@@ -9,8 +9,9 @@ from PIL import Image
 
 from rein.diffusion.samplers import find_sampler
 from rein.errors import InputError, nearest, quoted
+from rein.pipeline.fields import MAX_GUIDANCE, MAX_STEPS
 from rein.pipeline.model import Model
-from rein.pipeline.request import MAX_GUIDANCE, MAX_STEPS, Request
+from rein.pipeline.request import Request
 
 STRIPS = {
     "guidance": "another guidance scale",

@@ -18,7 +18,7 @@ from torch import Tensor
 from rein.errors import InputError
 from rein.formats.checkpoint import LoadedModel
 from rein.nn.clip import CausalAttention, TextFeatures
-from rein.pipeline.generate import Job
+from rein.pipeline.job import Job
 from rein.text.dialects import find_dialect
 from rein.text.explain import ExplainedToken, Vocabulary, explain_prompt
 from rein.text.tokenizer import Tokenizer

@@ -10,5 +10,6 @@
   `diffusers_output`: written as such.
 - `folder`: what one of Rein's own folders describes, without its weights.
 - `checkpoint`: models of every form loaded, and saved as such a folder.
+- `upscaler_keys`, `upscalers`: networks that enlarge finished pictures.
 - `inspect`, `inspect_model`: what a folder or a file holds.
 """

@@ -22,6 +22,7 @@ from rein.formats.places import (
     find_unet,
     unet_measures,
 )
+from rein.formats.upscaler_keys import find_upscaler
 from rein.nn.specs import SD15, VARIANTS, ModelSpec, PredictionName, from_dict
 
 Kind = Literal[
@@ -82,13 +83,6 @@ _ADAPTER_PARTS = (
     ".lora_down.", ".lora_up.", ".lora_A.", ".lora_B.", ".lora.down.", ".lora.up.", "_lora.down.", "_lora.up.",
     ".hada_w1_a", ".lokr_w1", ".lokr_w1_a", ".dora_scale", ".on_input", ".oft_diag", ".oft_blocks", ".ia3_l",
 )  # fmt: skip
-_UPSCALER_MARKS = (
-    "model.1.sub.0.RDB1.conv1.0.weight",
-    "body.0.rdb1.conv1.weight",
-    "RRDB_trunk.0.RDB1.conv1.weight",
-    "layers.0.residual_group.blocks.0.attn.qkv.weight",
-    "upsample.0.weight",
-)
 _CONTROL_MARKS = (
     "control_model.input_hint_block.0.weight",
     "input_hint_block.0.weight",
@@ -136,9 +130,8 @@ def _small_kind(shapes: Shapes) -> Detection | None:
         return Detection("adapter")
     if any(mark in shapes for mark in _CONTROL_MARKS):
         return Detection("controlnet", note="a control network, which changes how another model draws")
-    if any(name.removeprefix(outer) in _UPSCALER_MARKS for name in shapes for outer in ("", "params_ema.", "params.")):
-        return Detection("upscaler", note="an upscaler of finished pictures")
-    return None
+    upscaler = find_upscaler(shapes)
+    return None if upscaler is None else Detection("upscaler", note=upscaler.note)
 
 
 def _without_unet(shapes: Shapes, autoencoder: Place | None, towers: list[Place]) -> Detection:

@@ -91,11 +91,19 @@ class Encoder(nn.Module):
         self.conv_out = nn.Conv2d(last, config.latent_channels * 2, 3, padding=1)
 
     def forward(self, pixels: Tensor) -> Tensor:
+        return self.middle(self.reduced(pixels))
+
+    def reduced(self, pixels: Tensor) -> Tensor:
+        """The first part of the work, which takes most of its memory: features (B, last level, h, w)."""
         x = functional.pixel_unshuffle(pixels, self.patch) if self.patch > 1 else pixels
-        x = self.conv_in(x)
+        features: Tensor = self.conv_in(x)
         for stage in self.down_blocks:
-            x = stage(x)
-        out: Tensor = self.conv_out(functional.silu(self.conv_norm_out(self.mid_block(x))))
+            features = stage(features)
+        return features
+
+    def middle(self, features: Tensor) -> Tensor:
+        """The rest, at the size of the latents."""
+        out: Tensor = self.conv_out(functional.silu(self.conv_norm_out(self.mid_block(features))))
         return out
 
 
@@ -120,7 +128,16 @@ class Decoder(nn.Module):
         self.conv_out = nn.Conv2d(first, config.picture_channels * config.patch**2, 3, padding=1)
 
     def forward(self, latents: Tensor) -> Tensor:
-        x = self.mid_block(self.conv_in(latents))
+        return self.enlarged(self.middle(latents))
+
+    def middle(self, latents: Tensor) -> Tensor:
+        """The first part of the work, at the size of the latents: features (B, last level, h, w)."""
+        features: Tensor = self.mid_block(self.conv_in(latents))
+        return features
+
+    def enlarged(self, features: Tensor) -> Tensor:
+        """The rest, which takes most of its memory."""
+        x = features
         for stage in self.up_blocks:
             x = stage(x)
         x = self.conv_out(functional.silu(self.conv_norm_out(x)))

@@ -1,6 +1,7 @@
 """Many requests in one file, and a record of those that are done, so that a batch goes on where it stopped.
 
-A `.jsonl` file has one request as a JSON object on each line; a `.csv` file has the fields' names in its first row.
+A `.jsonl` file has one request as a JSON object on each line. A `.csv` file has names of fields in its first row, with
+commas between, and a request in each further one; an empty cell is the field's default.
 """
 
 from __future__ import annotations
@@ -9,25 +10,31 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
-from rein.errors import InputError, quoted
+from rein.errors import InputError, nearest, quoted
 from rein.files import write_failure
+from rein.pipeline.field_values import field_value
 from rein.pipeline.request import Request
 
 RECORD = "batch.jsonl"
 """In the output folder: one line for each request that is done."""
 
 LONGEST_LINE = 2**23
-_TEXTS = {name for name, field in Request.model_fields.items() if field.annotation in (str, str | None)}
+LONGEST_ROW = 1000
+"""Lines of a table's row: a quotation mark that is open for longer is taken for one that was forgotten."""
+
+Values = Mapping[str, Any] | str
+"""A request's fields, or what is wrong with them."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of a batch: its number from 1, what identifies it, and its request, or what is wrong with it."""
+    """A request of a batch, or what is wrong with it: the number of its line from 1, and what identifies it."""
 
     line: int
     digest: str
@@ -50,12 +57,16 @@ def read_batch(path: str | os.PathLike[str]) -> Iterator[Entry]:
         handle = path.open(encoding="utf-8-sig", newline="", errors="replace")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    return _entries(handle, reader)
+    try:
+        return _entries(handle, reader(handle))
+    except InputError as error:
+        handle.close()
+        raise InputError(f"{path}: {error}") from None
 
 
-def _entries(handle: Any, reader: Any) -> Iterator[Entry]:
+def _entries(handle: TextIO, rows: Iterator[tuple[int, Values]]) -> Iterator[Entry]:
     with handle:
-        for line, values in reader(handle):
+        for line, values in rows:
             if isinstance(values, str):
                 yield Entry(line, "", None, values)
                 continue
@@ -67,7 +78,7 @@ def _entries(handle: Any, reader: Any) -> Iterator[Entry]:
                 yield Entry(line, digest, None, str(error))
 
 
-def _json_lines(handle: Iterable[str]) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
+def _json_lines(handle: TextIO) -> Iterator[tuple[int, Values]]:
     for line, text in enumerate(handle, start=1):
         if not text.strip():
             continue
@@ -82,26 +93,61 @@ def _json_lines(handle: Iterable[str]) -> Iterator[tuple[int, Mapping[str, Any] 
         yield line, values if isinstance(values, dict) else f"it is no JSON object but {quoted(values)}"
 
 
-def _csv_rows(handle: Iterable[str]) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
-    rows = csv.DictReader(handle, restkey="")
-    try:
-        for row in rows:
-            if "" in row:
-                yield rows.line_num, "it has more cells than the first row has names"
-            else:
-                yield rows.line_num, {name: _cell(name, text) for name, text in row.items() if text}
-    except csv.Error as error:
-        yield rows.line_num, f"it is not valid CSV ({error}); nothing after it was read"
+def _csv_rows(handle: TextIO) -> Iterator[tuple[int, Values]]:
+    """The requests of a table. Raises `InputError` for its first row, at once."""
+    rows = _rows(handle)
+    _, head = next(rows, (1, []))
+    if isinstance(head, str):
+        raise InputError(f"its first row cannot be read: {head}")
+    names = [name.strip() for name in head]
+    for place, name in enumerate(names):
+        if name not in Request.model_fields:
+            known = nearest(name, Request.model_fields)
+            raise InputError(f"its first row has {quoted(name)}, which is no field of a request: {known}")
+        if name in names[:place]:
+            raise InputError(f"its first row has {quoted(name)} twice: leave one out")
+    if not names:
+        raise InputError("its first row is empty: it must have names of fields, with commas between")
+    return ((line, _fields(names, cells)) for line, cells in rows)
 
 
-def _cell(name: str, text: str) -> Any:
-    """Numbers and lists as JSON has them; texts as they stand."""
-    if name in _TEXTS:
-        return text
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return text
+def _fields(names: Sequence[str], cells: Sequence[str] | str) -> Values:
+    if isinstance(cells, str):
+        return cells
+    if len(cells) > len(names):
+        return f"it has {len(cells)} cells, more than the first row has names"
+    return {name: field_value(name, text) for name, text in zip(names, cells, strict=False) if text}
+
+
+def _rows(handle: TextIO) -> Iterator[tuple[int, list[str] | str]]:
+    """The rows of a table that are not empty, each with its first line's number, or what is wrong with it.
+
+    A row goes on over several lines while a quotation mark is open. One that is never closed spoils its own line, not
+    the rest of the file.
+    """
+    numbered, ahead = enumerate(handle, start=1), deque[tuple[int, str]]()
+
+    def following() -> tuple[int, str] | None:
+        return ahead.popleft() if ahead else next(numbered, None)
+
+    while (first := following()) is not None:
+        taken = [first]
+        marks = first[1].count('"')
+        while marks % 2 and len(taken) < LONGEST_ROW and (more := following()) is not None:
+            taken.append(more)
+            marks += more[1].count('"')
+        if marks % 2:
+            ahead.extendleft(reversed(taken[1:]))
+            yield first[0], "a quotation mark is opened and not closed"
+            continue
+        text = "".join(line for _, line in taken)
+        try:
+            cells = next(csv.reader([text], strict=True), [])
+        except csv.Error as error:
+            yield first[0], f"it is not valid CSV ({error})"
+            continue
+        if any(cells):
+            yield first[0], cells
 
 
 class Record:

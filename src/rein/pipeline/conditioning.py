@@ -6,9 +6,7 @@ import torch
 from torch import Tensor
 
 from rein.formats.checkpoint import LoadedModel
-
-INPAINTING, DEPTH, EDITING = 5, 1, 4
-"""Channels beyond the latents: a mask and the masked picture; a depth map; the picture to edit."""
+from rein.pipeline.checks import INPAINTING
 
 
 @torch.inference_mode()

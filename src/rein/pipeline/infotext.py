@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rein.diffusion.samplers import find_sampler
@@ -13,8 +14,20 @@ from rein.pipeline.request import Request
 from rein.text.dialects import EMPHASES
 from rein.version import __version__
 
-NOISE = "torch.Generator on the CPU, one a picture, float32"
+NOISE = {
+    "cpu": "torch.Generator on the CPU, one a picture, float32",
+    "philox": "Philox 4x32-10 as CUDA draws it, one a picture, float32",
+}
+"""How the manifest tells the sources of noise."""
 
+RNG = {"cpu": "CPU", "philox": "NV"}
+"""The sources of noise as that program calls them; "NV" is its own copy of what a GPU draws."""
+
+MASKED_CONTENT = {"fill": "fill", "noise": "latent noise", "nothing": "latent nothing"}
+"""What the painting begins with, as that program calls it; for "original" it writes nothing."""
+
+HIRES_UPSCALERS = {"latent": "Latent", "lanczos": "Lanczos"}
+"""Upscalers that need no file, as that program calls them."""
 
 RARE = {
     "Schedule max sigma": "sigma_max",
@@ -26,10 +39,6 @@ RARE = {
     "Sigma noise": "s_noise",
 }
 """Settings that are told only where they are not the default, and their fields."""
-
-
-def _is_set(request: Request, name: str) -> bool:
-    return bool(getattr(request, name) != type(request).model_fields[name].default)
 
 
 @dataclass(frozen=True)
@@ -64,16 +73,22 @@ def infotext(
         "Sampler": find_sampler(request.sampler).label,
         "Schedule type": SPACINGS[request.spacing].label,
         "CFG scale": _number(request.guidance_scale),
+        "Image CFG scale": _number(request.image_guidance_scale),
         "Seed": request.seed,
         "Size": f"{request.width}x{request.height}",
         "Model hash": provenance.model_hash[:10] or None,
         "Model": provenance.model,
+        **_variation(request),
+        "Denoising strength": _number(_strength(request)),
         **_language(request),
-        "RNG": "CPU",
+        "RNG": RNG[request.noise_source],
+        **_seamless(request),
         "Eta": _number(request.eta),
-        **{label: _number(getattr(request, name)) for label, name in RARE.items() if _is_set(request, name)},
+        **{label: _number(getattr(request, name)) for label, name in RARE.items() if request.is_set(name)},
         "Guidance rescale": _number(request.guidance_rescale or None),
         "Guidance interval": None if interval is None else f"{interval[0]:g} to {interval[1]:g}",
+        **_painting(request),
+        **_passes(request),
         **_templates(request, asked or {}),
         **_hashes(records or {}),
         "Version": f"rein {__version__}",
@@ -82,6 +97,56 @@ def infotext(
     negative = f"\nNegative prompt: {request.negative_prompt}" if request.negative_prompt else ""
     tags = "".join(f" {_tag(record)}" for record in (records or {}).get("loras", ())[: len(request.loras)])
     return f"{request.prompt}{tags}{negative}\n{line}".strip()
+
+
+def _variation(request: Request) -> dict[str, object]:
+    size = request.seed_resize_from
+    return {
+        "Variation seed": request.variation_seed if request.variation_strength else None,
+        "Variation seed strength": _number(request.variation_strength or None),
+        "Seed resize from": None if size is None else f"{size[0]}x{size[1]}",
+    }
+
+
+def _strength(request: Request) -> float | None:
+    """How much of the way is gone anew: from the first picture, or in the second pass."""
+    return request.strength if request.hires_scale is None else request.hires_strength
+
+
+def _seamless(request: Request) -> dict[str, object]:
+    axes = request.seamless
+    return {"Tiling": axes == "both" or None, "Tile X": axes == "x" or None, "Tile Y": axes == "y" or None}
+
+
+def _painting(request: Request) -> dict[str, object]:
+    """What is painted where, and from what; that program keeps the picture and the mask to itself."""
+    if request.mask is None and request.outpaint is None:
+        return {}
+    sides = zip(("left", "top", "right", "bottom"), request.outpaint or (), strict=False)
+    added = " ".join(f"{side} {count}" for side, count in sides if count)
+    return {
+        "Mask blur": _number(request.mask_blur or None),
+        "Mask mode": "Inpaint not masked" if request.mask_invert else None,
+        "Masked content": MASKED_CONTENT.get(request.masked_content),
+        "Inpaint area": "Only masked" if request.only_masked else None,
+        "Masked area padding": request.mask_padding if request.only_masked else None,
+        "Soft mask": request.soft_mask or None,
+        "Outpaint": added or None,
+    }
+
+
+def _passes(request: Request) -> dict[str, object]:
+    """Passes after the first, and the model that ends it."""
+    upscaler = request.hires_upscaler
+    return {
+        "Hires upscale": _number(request.hires_scale),
+        "Hires steps": request.hires_steps,
+        "Hires upscaler": None if request.hires_scale is None else HIRES_UPSCALERS.get(upscaler, Path(upscaler).stem),
+        "Loops": request.loops if request.loops > 1 else None,
+        "Denoising strength change factor": _number(request.loop_strength if request.is_set("loop_strength") else None),
+        "Refiner": None if request.refiner is None else Path(request.refiner).stem,
+        "Refiner switch at": None if request.refiner is None else _number(request.refiner_switch),
+    }
 
 
 def _tag(record: Mapping[str, Any]) -> str:
@@ -139,7 +204,7 @@ def manifest(request: Request, provenance: Provenance, notes: Sequence[str] = ()
         "model": {"name": provenance.model, "sha256": provenance.model_hash},
         "device": provenance.device,
         "dtype": provenance.dtype,
-        "noise": NOISE,
+        "noise": NOISE[request.noise_source],
         "notes": list(notes),
         "request": request.model_dump(mode="json"),
     }

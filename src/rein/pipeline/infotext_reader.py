@@ -15,10 +15,11 @@ from typing import Any
 from rein.diffusion.samplers import choose_sampler
 from rein.diffusion.spacing import find_spacing
 from rein.errors import InputError
-from rein.pipeline.infotext import RARE
+from rein.pipeline.infotext import HIRES_UPSCALERS, RARE
 
 NEGATIVE = "Negative prompt:"
 _SETTING = re.compile(r'\s*([A-Za-z][^:,"]*):\s*("(?:\\.|[^"\\])*"|[^,]*)(?:,|$)')
+_SIZE = re.compile(r"(\d{1,6})x(\d{1,6})")
 _SILENT = {"Version", "Model", "Model hash", "Lora hashes", "TI hashes", "Hashes", "VAE hash", "Template", "Styles"}
 """What needs no counterpart: it is told in another way, or only for the reader."""
 
@@ -36,7 +37,7 @@ class ForeignSettings:
         """Enter a field, or list it as unread where its value cannot be converted."""
         try:
             self.fields[name] = convert(value)
-        except (InputError, ValueError, TypeError, OverflowError):
+        except (InputError, ValueError, TypeError, KeyError, OverflowError):
             self.unread.append(f"{told_as or name}: {value}")
 
     def take_sampler(self, sampler: str, schedule: str | None, told_as: str = "Sampler") -> None:
@@ -69,9 +70,15 @@ def from_infotext(text: str) -> ForeignSettings:
     return read
 
 
-_NUMBERS: dict[str, tuple[str, Callable[[str], Any]]] = {
+_Reading = tuple[str, Callable[[str], Any]]
+
+_SOURCES: dict[str, str] = {"cpu": "cpu", "gpu": "philox", "nv": "philox", "cuda": "philox"}
+_UPSCALERS: dict[str, str] = {label.lower(): name for name, label in HIRES_UPSCALERS.items()}
+
+_NUMBERS: dict[str, _Reading] = {
     "Steps": ("steps", int),
     "CFG scale": ("guidance_scale", float),
+    "Image CFG scale": ("image_guidance_scale", float),
     "Seed": ("seed", int),
     "Clip skip": ("clip_skip", int),
     "Eta": ("eta", float),
@@ -79,7 +86,25 @@ _NUMBERS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "Guidance rescale": ("guidance_rescale", float),
     "Emphasis": ("emphasis", lambda name: name.lower().replace(" ", "_")),
     "Prompt dialect": ("dialect", str),
+    "RNG": ("noise_source", lambda name: _SOURCES[name.lower()]),
+    "Seed resize from": ("seed_resize_from", lambda text: _sides(text)),
+    "Tiling": ("seamless", lambda text: _axes(text, "both")),
+    "Tile X": ("seamless", lambda text: _axes(text, "x")),
+    "Tile Y": ("seamless", lambda text: _axes(text, "y")),
 }
+"""Settings that stand alone."""
+
+_VARIATION: dict[str, _Reading] = {
+    "Variation seed": ("variation_seed", int),
+    "Variation seed strength": ("variation_strength", float),
+}
+_HIRES: dict[str, _Reading] = {
+    "Hires upscale": ("hires_scale", float),
+    "Hires steps": ("hires_steps", int),
+    "Hires upscaler": ("hires_upscaler", lambda name: _UPSCALERS[name.lower()]),
+    "Denoising strength": ("hires_strength", float),
+}
+"""Settings that mean nothing alone."""
 
 
 def _enter(read: ForeignSettings, settings: dict[str, str]) -> None:
@@ -88,26 +113,43 @@ def _enter(read: ForeignSettings, settings: dict[str, str]) -> None:
         read.take_sampler(settings["Sampler"], settings.get("Schedule type"))
     if read.fields.get("sampler") in ("dpm_fast", "dpm_adaptive"):
         read.fields["eta"] = 1.0  # what that program means where it writes none
+    if settings:
+        settings.setdefault("RNG", "GPU")  # likewise
+    readings = dict(_NUMBERS)
+    if settings.get("Variation seed strength", "0").strip("0.") and "Variation seed" in settings:
+        readings |= _VARIATION
+    if "Hires upscale" in settings:
+        readings |= _HIRES
     for key, value in settings.items():
-        if key in _NUMBERS:
-            name, convert = _NUMBERS[key]
+        if key in readings:
+            name, convert = readings[key]
             read.take(name, value, convert, key)
         elif key == "Size":
             _enter_size(read, value)
-        elif key == "RNG":
-            read.unread += [f"RNG: {value} (Rein draws its noise on the CPU)"] if value != "CPU" else []
         elif key not in _SILENT and key not in ("Sampler", "Schedule type"):
             read.unread.append(f"{key}: {value}")
-    if settings and "RNG" not in settings:
-        read.unread.append("RNG: GPU, that program's default (Rein draws its noise on the CPU)")
 
 
 def _enter_size(read: ForeignSettings, value: str) -> None:
-    sides = re.fullmatch(r"(\d{1,6})x(\d{1,6})", value.strip())
-    if sides is None:
+    try:
+        read.fields["width"], read.fields["height"] = _sides(value)
+    except ValueError:
         read.unread.append(f"Size: {value}")
-        return
-    read.fields["width"], read.fields["height"] = int(sides[1]), int(sides[2])
+
+
+def _sides(text: str) -> tuple[int, int]:
+    """Width and height of "512x768". Raises ValueError."""
+    sides = _SIZE.fullmatch(text.strip())
+    if sides is None:
+        raise ValueError(text)
+    return int(sides[1]), int(sides[2])
+
+
+def _axes(text: str, axes: str) -> str:
+    """The axes that "True" stands for. Raises ValueError."""
+    if text.strip() != "True":
+        raise ValueError(text)
+    return axes
 
 
 def _plain(value: str) -> str:

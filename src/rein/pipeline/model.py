@@ -5,26 +5,20 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.resources import files
-from pathlib import Path
-from typing import get_args
 
 import torch
 
 from rein.devices import choose_device, choose_dtype
-from rein.engines.cpu import lay_out
-from rein.errors import InputError, ReinError, nearest, quoted
-from rein.formats.checkpoint import LoadedModel, load_model
+from rein.formats.checkpoint import LoadedModel
 from rein.formats.single import LoadOptions
-from rein.nn.specs import ModelSpec, PredictionName
-from rein.pipeline.generate import GenerationStep, collect, prepare, run
+from rein.nn.specs import ModelSpec
+from rein.pipeline.generate import GenerationStep, collect, run
+from rein.pipeline.job import prepare
+from rein.pipeline.loading import EMBEDDED, existing_file, find_prediction_name, load_parts, model_folder
 from rein.pipeline.request import Request
 from rein.pipeline.result import Result
 
-__all__ = ["EMBEDDED", "GenerationStep", "Model", "Result", "load"]
-
-EMBEDDED = ("pocket",)
-"""Models that are part of the package."""
+__all__ = ["EMBEDDED", "GenerationStep", "Model", "Result", "load", "model_folder"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,43 +106,5 @@ def load(
         DamagedFileError: the model's files cannot be read, or would leave a network unfilled.
     """
     where = choose_device(device)
-    options = LoadOptions(None if vae is None else _existing(vae), _prediction(prediction), ema, variant)
-    parts = load_model(model_folder(source), where, choose_dtype(dtype, where), options)
-    lay_out(parts.unet, sort=True)
-    lay_out(parts.autoencoder)
-    return Model(parts)
-
-
-def model_folder(source: str | os.PathLike[str] | None) -> Path:
-    """The folder of an embedded model, or the folder or file that is given.
-
-    Raises:
-        InputError: no such model.
-        ReinError: an embedded model that is not there.
-    """
-    if source is None or source in EMBEDDED:
-        folder = Path(str(files("rein") / "assets" / (source or EMBEDDED[0])))
-        if not folder.is_dir():
-            raise ReinError(f"this copy of Rein has no embedded model ({folder} is missing): install Rein again")
-        return folder
-    path = Path(source)
-    if path.is_dir() or path.is_file():
-        return path
-    raise InputError(
-        f"unknown model {quoted(str(source))}: {nearest(str(source), EMBEDDED)}; or give a model's folder or file"
-    )
-
-
-def _prediction(name: str | None) -> PredictionName | None:
-    """A prediction by its name. Raises `InputError`."""
-    known: tuple[PredictionName, ...] = get_args(PredictionName)
-    if name is not None and name not in known:
-        raise InputError(f"unknown prediction {quoted(name)}: {nearest(name, known)}")
-    return next((entry for entry in known if entry == name), None)
-
-
-def _existing(path: str | os.PathLike[str]) -> Path:
-    """A file that is there. Raises `InputError`."""
-    if not Path(path).is_file():
-        raise InputError(f"there is no file {os.fspath(path)}: give a VAE, a TAESD or a whole model")
-    return Path(path)
+    options = LoadOptions(None if vae is None else existing_file(vae), find_prediction_name(prediction), ema, variant)
+    return Model(load_parts(source, where, choose_dtype(dtype, where), options))

@@ -1,4 +1,4 @@
-"""A U-Net whose words are fixed: what is the same at every step is computed once, before the first."""
+"""The denoiser of a request: the U-Net asked with all of its words, and guidance made of the answers."""
 
 from __future__ import annotations
 
@@ -13,18 +13,16 @@ from rein.diffusion.guidance import guided, selected
 from rein.diffusion.prediction import Denoiser, find_prediction
 from rein.diffusion.schedule import NoiseSchedule
 from rein.formats.checkpoint import LoadedModel
-from rein.nn.attention import TextKeys
-from rein.nn.unet import TimeShifts
+from rein.nn.clip import TextTower
 from rein.pipeline.conditioning import blank_channels
+from rein.pipeline.doctor import Doctor
+from rein.pipeline.prompted import PromptedNetwork
 from rein.pipeline.request import Request
 from rein.pipeline.words import Drawn, drawn_words
 from rein.text.dialects import find_dialect
 from rein.text.encode import Conditioning
 from rein.text.inversion import Embedding
 from rein.text.plan import EncodingOptions, PromptPlan, StepWords, encode_prompts
-
-_LEVELS_AT_ONCE = 64
-"""Time embeddings are computed for so many noise levels together; those of SDXL take 10 MB."""
 
 _WORDS_KEPT = 8
 """Of prompts that change from step to step, what is computed of so many different words is kept."""
@@ -33,79 +31,12 @@ AESTHETIC_SCORE, NEGATIVE_AESTHETIC_SCORE = 6.0, 2.5
 """What SDXL's refiner is asked for, and away from, unless the request says otherwise."""
 
 
-class PromptedNetwork:
-    """A `Denoiser` made of a U-Net and fixed words: (x (B, C, h, w), sigma ()) -> x0 (B, C, h, w).
-
-    B is a multiple of the rows of `words`; row i guides the i-th part of the batch. Keys and values of the words are
-    computed here, time embeddings for the levels of `sigmas` in advance; another level may be asked for.
-
-    `extra` (1, C, h, w) is what families with more channels than the latents see in them. `guidance` is the scale that
-    a network with `guidance_width` is asked to answer for.
-    """
-
-    def __init__(
-        self,
-        parts: LoadedModel,
-        words: Conditioning,
-        schedule: NoiseSchedule,
-        sigmas: Tensor,
-        extra: Tensor | None = None,
-        guidance: float | None = None,
-    ) -> None:
-        self._unet = parts.unet
-        self._dtype = parts.dtype
-        self._words = words
-        self._schedule = schedule
-        self._prediction = find_prediction(parts.spec.prediction)
-        self._keys = parts.unet.text_keys(words.context)
-        self._repeated: dict[int, TextKeys] = {1: self._keys}
-        self._sigmas = sigmas[sigmas > 0]
-        self._places = {sigma: place for place, sigma in enumerate(self._sigmas.tolist())}
-        self._chunk = -1
-        self._extra = extra
-        self._guidance = None if guidance is None else torch.tensor([guidance], device=words.context.device)
-        self._shifts: list[TimeShifts] = []
-
-    def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        repeats = x.shape[0] // len(self._words)
-        shifts = self._time_shifts(sigma)
-        if repeats > 1:
-            shifts = {name: _repeat(shift, repeats) for name, shift in shifts.items()}
-        seen = self._prediction.network_input(x, sigma)
-        if self._extra is not None:
-            seen = torch.cat([seen, self._extra.to(seen).expand(len(seen), -1, -1, -1)], dim=1)
-        shown = seen.to(self._dtype, memory_format=torch.channels_last)
-        output = self._unet(shown, sigma, text_keys=self._text_keys(repeats), time_shifts=shifts)
-        return self._prediction.x0(output, x, sigma)
-
-    def _time_shifts(self, sigma: Tensor) -> TimeShifts:
-        place = self._places.get(float(sigma))
-        if place is None:
-            return self._shifts_of(sigma.reshape(1))[0]
-        chunk, place = divmod(place, _LEVELS_AT_ONCE)
-        if chunk != self._chunk:
-            first = chunk * _LEVELS_AT_ONCE
-            self._shifts, self._chunk = self._shifts_of(self._sigmas[first : first + _LEVELS_AT_ONCE]), chunk
-        return self._shifts[place]
-
-    def _shifts_of(self, sigmas: Tensor) -> list[TimeShifts]:
-        timesteps = self._schedule.timestep(sigmas)
-        return self._unet.time_shifts(timesteps, self._words.pooled, self._words.size_ids, self._guidance)
-
-    def _text_keys(self, repeats: int) -> TextKeys:
-        if repeats not in self._repeated:
-            repeated = {name: (_repeat(k, repeats), _repeat(v, repeats)) for name, (k, v) in self._keys.items()}
-            self._repeated = {1: self._keys, repeats: repeated}
-        return self._repeated[repeats]
-
-
-def _repeat(rows: Tensor, times: int) -> Tensor:
-    """Every row `times` times; a single row serves any batch as it is."""
-    return rows if rows.shape[0] == 1 else rows.repeat_interleave(times, 0)
-
-
 def plan_request(
-    parts: LoadedModel, request: Request, drawn: Drawn | None = None, embeddings: Mapping[str, Embedding] | None = None
+    parts: LoadedModel,
+    request: Request,
+    drawn: Drawn | None = None,
+    embeddings: Mapping[str, Embedding] | None = None,
+    doctor: Doctor | None = None,
 ) -> PromptPlan:
     """What guides the U-Net at each step of a resolved request.
 
@@ -114,19 +45,26 @@ def plan_request(
     Args:
         drawn: the words of one picture; None draws those of the request's first.
         embeddings: learned words by name.
+        doctor: remembers what had to be done otherwise.
 
     Raises:
+        NonFiniteError: the text features are NaN or infinite.
         InputError: words that cannot be read or do not fit the model.
     """
     drawn = drawn or drawn_words(request)
     config = parts.spec.unet
-    alone = request.guidance_scale == 1 or config.guidance_width > 0
+    alone = (request.guidance_scale == 1 and request.image_guidance_scale in (None, 1)) or config.guidance_width > 0
     assert request.dialect is not None
     dialect = find_dialect(request.dialect, request.emphasis)
     options = EncodingOptions(
         dialect, request.clip_skip, embeddings or {}, parts.spec.zero_empty_negative, leave_negative=alone
     )
-    plan = encode_prompts(drawn.text, drawn.negative_prompt, request.steps, parts.towers, parts.tokenizers, options)
+    texts = drawn.text, drawn.negative_prompt
+
+    def encoded(towers: Sequence[TextTower]) -> PromptPlan:
+        return encode_prompts(*texts, request.steps, towers, parts.tokenizers, options)
+
+    plan = (doctor or Doctor()).encode(parts.towers, encoded)
 
     def completed(words: Conditioning, is_negative: bool) -> Conditioning:
         sizes = _size_ids(request, config.size_ids, is_negative)
@@ -189,21 +127,32 @@ def _lengthened(words: Conditioning, length: int) -> Conditioning:
 
 
 def guided_denoiser(
-    parts: LoadedModel, request: Request, plan: PromptPlan, schedule: NoiseSchedule, sigmas: Tensor
+    parts: LoadedModel,
+    request: Request,
+    plan: PromptPlan,
+    schedule: NoiseSchedule,
+    sigmas: Tensor,
+    extra: Tensor | None = None,
+    doctor: Doctor | None = None,
 ) -> Denoiser:
     """The denoiser of a request: the U-Net with the words of every step, and guidance.
 
     Args:
         plan: one `StepWords` for each noise level of `sigmas` but the last; a level between two belongs to the noisier.
+        extra: (1, C, h, w), what families with more channels than the latents see in them; None shows them nothing.
+        doctor: looks after answers that are not finite.
     """
     unit = parts.spec.autoencoder.downscale
     assert request.width is not None and request.height is not None
-    extra = blank_channels(parts, request.height // unit, request.width // unit)
+    if extra is None:
+        extra = blank_channels(parts, request.height // unit, request.width // unit)
+    if extra is not None:
+        plan = plan.map(lambda words, _: replace(words, extra=extra))
     scale = request.guidance_scale if parts.spec.unet.guidance_width else None
     guiding = request if scale is None else request.replace(guidance_scale=1.0)  # else it would be guided twice
 
     def network(words: Conditioning) -> PromptedNetwork:
-        return PromptedNetwork(parts, words, schedule, sigmas, extra, scale)
+        return PromptedNetwork(parts, words, schedule, sigmas, scale, doctor)
 
     def denoiser(words: StepWords) -> Denoiser:
         return _step_denoiser(words, network, guiding, parts.spec.prediction)
@@ -231,25 +180,33 @@ def _step_denoiser(
     """The guided denoiser of fixed words.
 
     Parts joined by AND go from the negative prompt's answer u to u + sum of w_i (c_i - u), the sum of their directions
-    (Liu et al. 2022, eq. 11), and guidance goes on from there.
+    (Liu et al. 2022, eq. 11), and guidance goes on from there. A model that edits pictures goes from its answer without
+    words and picture e(0, 0) to e + s_I (e(c_I, 0) - e) + s_T (e(c_I, c_T) - e(c_I, 0)) (Brooks et al. 2023, eq. 3).
     """
     if words.unwanted is None:
         return network(words.wanted[0][0])
-    answers = _Answers(words.rows, network)
+    # A model that edits pictures is asked a third time, without its picture.
+    keep = request.image_guidance_scale
+    blind = None if keep is None else _without_picture(words.unwanted)
+    answers = _Answers(words.rows if blind is None else (*words.rows, blind), network)
 
     def pair(x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
         unwanted, *parts = answers(x, sigma)
-        if words.simple:
-            return parts[0], unwanted
-        wanted = unwanted
-        for part, (_, weight) in zip(parts, words.wanted, strict=True):
-            wanted = wanted + weight * (part - unwanted)
-        return wanted, unwanted
+        bare = unwanted if blind is None else parts.pop()
+        wanted = parts[0]
+        if not words.simple:
+            wanted = unwanted
+            for part, (_, weight) in zip(parts, words.wanted, strict=True):
+                wanted = wanted + weight * (part - unwanted)
+        if keep is None:
+            return wanted, unwanted
+        base = bare + keep * (unwanted - bare)
+        return base + (wanted - unwanted), base
 
     alone: list[PromptedNetwork] = []  # made when it is asked for, which only a guidance interval does
 
     def conditional(x: Tensor, sigma: Tensor) -> Tensor:
-        if not words.simple:
+        if not words.simple or keep not in (None, 1):
             return pair(x, sigma)[0]
         if not alone:
             alone.append(network(words.wanted[0][0]))
@@ -264,3 +221,8 @@ def _step_denoiser(
         request.guidance_interval,
         find_prediction(prediction),
     )
+
+
+def _without_picture(words: Conditioning) -> Conditioning:
+    assert words.extra is not None
+    return replace(words, extra=torch.zeros_like(words.extra))

@@ -1,4 +1,4 @@
-"""What a picture says of how it was made: Rein's own manifest, or the settings that other programs leave in a PNG.
+"""What a picture says of how it was made: Rein's own manifest, or the settings that other programs leave in it.
 
 Read as data: AUTOMATIC1111's and Forge's infotext ("parameters"), ComfyUI's graph ("prompt"), InvokeAI's metadata
 ("invokeai_metadata"). What has no counterpart in a `Request` is named in `unread`, not dropped in silence.
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rein.errors import DamagedFileError, InputError
-from rein.images import read_png_texts
+from rein.image_files import read_texts
 from rein.pipeline.graphs import from_comfyui, from_invokeai
 from rein.pipeline.infotext_reader import from_infotext
 from rein.pipeline.request import Request
@@ -40,13 +40,13 @@ class Recorded:
 
 
 def read_recorded(path: str | os.PathLike[str]) -> Recorded:
-    """The settings in the PNG file at `path`.
+    """The settings in the PNG, JPEG or WebP file at `path`.
 
     Raises:
         InputError: no such file, no settings in it, or settings that are out of Rein's ranges.
         DamagedFileError: the file, or what is written in it, cannot be read.
     """
-    texts = read_png_texts(path)
+    texts = read_texts(path)
     if "rein" in texts:
         return _own(_parsed(texts["rein"], path), path)
     readers = (("a1111", "parameters"), ("comfyui", "prompt"), ("invokeai", "invokeai_metadata"))

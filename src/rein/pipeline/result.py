@@ -15,17 +15,15 @@ from typing import Any, Self
 import torch
 from PIL import Image, PngImagePlugin
 
-from rein.errors import InputError, quoted
-from rein.files import write_failure
+from rein.errors import InputError, NonFiniteError, quoted
+from rein.files import OTHER_PICTURES, PICTURE_SUFFIXES, format_of, suffix_of, write_failure
 from rein.formats.checkpoint import LoadedModel
-from rein.images import write_png
+from rein.image_files import QUALITY, saving_options, write_image
 from rein.pipeline.adapters import Chosen
 from rein.pipeline.decode import Decoded
 from rein.pipeline.infotext import Provenance, infotext, manifest
 from rein.pipeline.request import Request
 from rein.pipeline.words import Drawn, told
-
-_OTHER_FORMATS = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,7 +60,11 @@ class Result:
         chosen: Chosen,
         seconds: float,
     ) -> Self:
-        """The result of one batch."""
+        """The result of one batch.
+
+        Raises:
+            NonFiniteError: a picture made from words alone is black all over.
+        """
         provenance = Provenance(
             model=parts.spec.name,
             model_hash=parts.weights_hash,
@@ -73,6 +75,8 @@ class Result:
         told_of = ((seed, chosen.notes + picture.notes) for seed, picture in zip(seeds, pictures, strict=True))
         notes = {seed: entries for seed, entries in told_of if entries}
         images = [picture.image for picture in pictures]
+        for image, seed in zip(images, seeds, strict=True):
+            _check_not_black(image, seed, request)
         drawn = {seed: entry for seed, entry in zip(seeds, words, strict=True) if told(request, entry) is not request}
         used = dict.fromkeys(seeds, chosen) if chosen.loras or chosen.words else {}
         result = cls(images, list(seeds), request, seconds, provenance, notes, drawn, used)
@@ -97,7 +101,11 @@ class Result:
 
     def single(self, index: int) -> Request:
         """The request that makes picture `index` alone, with the words that were drawn for it."""
-        alone = self.request.replace(seed=self.seeds[index], count=1)
+        seed, request = self.seeds[index], self.request
+        varied = request.variation_seed
+        if varied is not None and request.seed is not None:
+            varied += seed - request.seed
+        alone = request.replace(seed=seed, variation_seed=varied, count=1)
         drawn = self.words.get(self.seeds[index])
         return alone if drawn is None else told(alone, drawn)
 
@@ -123,41 +131,78 @@ class Result:
         names = ("prompt", "negative_prompt", "styles", "styles_file", "wildcards")
         return self.request.model_dump(mode="json", include=set(names))
 
-    def texts(self, index: int = 0) -> dict[str, str]:
-        """What is written into the file of picture `index`: "parameters" is the infotext, "rein" the manifest."""
-        return {"parameters": self.infotext(index), "rein": json.dumps(self.manifest(index), ensure_ascii=False)}
+    def texts(self, index: int = 0, file: Mapping[str, Any] | None = None) -> dict[str, str]:
+        """What is written into the file of picture `index`: "parameters" is the infotext, "rein" the manifest.
 
-    def save(self, target: str | os.PathLike[str] = ".", overwrite: bool = False) -> list[Path]:
-        """Write every picture as PNG with its settings inside, and return where they are.
+        `file` tells how the pixels are written, where that loses some of them; the manifest then has it as "file".
+        """
+        record = self.manifest(index) | ({} if file is None else {"file": dict(file)})
+        return {"parameters": self.infotext(index), "rein": json.dumps(record, ensure_ascii=False)}
+
+    def save(
+        self,
+        target: str | os.PathLike[str] = ".",
+        overwrite: bool = False,
+        file_format: str | None = None,
+        quality: int | None = None,
+    ) -> list[Path]:
+        """Write every picture with its settings inside, and return where they are.
 
         Args:
             target: a folder, made if it is missing, for names such as `00000-7.png`: a number that counts up, and the
-                seed, as AUTOMATIC1111's web UI names them. Or a name that ends in `.png`; `{seed}` in it stands for
-                the picture's seed.
+                seed, as AUTOMATIC1111's web UI names them. Or a name that ends in .png, .jpg, .jpeg or .webp; `{seed}`
+                in it stands for the picture's seed.
             overwrite: replace a file of that name. Otherwise `-1`, `-2` ... is added to a name that is taken.
+            file_format: "png", "jpeg" or "webp"; None is what the name tells, and PNG in a folder.
+            quality: of JPEG and WebP, 1 to 100; None is 90. 100 is without loss for WebP.
+
+        A JPEG has room for 65,533 bytes of settings. Longer ones are left out, the manifest before the infotext.
 
         Raises:
-            InputError: another picture format.
+            InputError: another picture format, or one that the name does not tell; a quality that is out of range.
             OutputError: a picture cannot be written; those before it are kept.
         """
         target = Path(target)
-        if target.suffix.lower() in _OTHER_FORMATS:
-            raise InputError(f"cannot save as {quoted(target.suffix)}: pictures are saved as .png, with their settings")
+        suffix = _suffix(target, file_format)
+        chosen = PICTURE_SUFFIXES[suffix.lower()]
+        saving_options(chosen, quality)
+        loses = None if chosen == "png" else {"format": chosen, "quality": QUALITY if quality is None else quality}
         paths: list[Path] = []
         for index, seed in enumerate(self.seeds):
-            with _free_name(target, seed, paths if overwrite else None) as path:
-                write_png(self.images[index], path, self.texts(index))
+            with _free_name(target, suffix, seed, paths if overwrite else None) as path:
+                write_image(self.images[index], path, self.texts(index, loses), quality)
             paths.append(path)
         return paths
 
 
+def _check_not_black(image: Image.Image, seed: int, request: Request) -> None:
+    """No words give pixels that are all zero; numbers out of range do, once they are clipped."""
+    if request.init_image is None and image.getbbox() is None:
+        raise NonFiniteError(
+            f"the picture with seed {seed} came out black all over: weights are damaged, or a number format is too "
+            "narrow; load the model in float32, or try another --vae"
+        )
+
+
+def _suffix(target: Path, file_format: str | None) -> str:
+    """The ending of the names to be, in the letters that were given. Raises `InputError`."""
+    ending = target.suffix
+    if target.is_dir() or ending.lower() not in PICTURE_SUFFIXES:
+        if ending.lower() in OTHER_PICTURES:
+            format_of(target)  # raises
+        return suffix_of(file_format or "png")
+    if file_format is not None and suffix_of(file_format) != suffix_of(format_of(target)):
+        raise InputError(f"cannot save {quoted(str(target))} as {file_format}: give it another ending, or a folder")
+    return ending
+
+
 @contextlib.contextmanager
-def _free_name(target: Path, seed: int, replaceable: list[Path] | None) -> Iterator[Path]:
+def _free_name(target: Path, suffix: str, seed: int, replaceable: list[Path] | None) -> Iterator[Path]:
     """A path for one picture. It is taken by an empty file, which goes again if the block fails.
 
     With a list, a named file is replaced unless it is in that list.
     """
-    is_name = target.suffix.lower() == ".png" and not target.is_dir()
+    is_name = target.suffix == suffix and not target.is_dir()
     named = Path(str(target.parent), target.name.replace("{seed}", str(seed)))
     if is_name and replaceable is not None and named not in replaceable:
         yield named
@@ -168,7 +213,7 @@ def _free_name(target: Path, seed: int, replaceable: list[Path] | None) -> Itera
             path = _taken(itertools.chain([named], numbered))
         else:
             target.mkdir(parents=True, exist_ok=True)
-            path = _taken(target / f"{number:05}-{seed}.png" for number in itertools.count(_next_number(target)))
+            path = _taken(target / f"{number:05}-{seed}{suffix}" for number in itertools.count(_next_number(target)))
     except OSError as error:
         raise write_failure(target, error) from error
     try:

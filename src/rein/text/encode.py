@@ -28,11 +28,13 @@ class Conditioning:
         context: states of the text's tokens (B, T, D).
         pooled: one vector for the whole text (B, P), or None.
         size_ids: sizes and crops in pixels (B, S), for families that take them (SDXL), or None.
+        extra: what families with more channels than the latents see in them (B, E, h, w), or None.
     """
 
     context: Tensor
     pooled: Tensor | None = None
     size_ids: Tensor | None = None
+    extra: Tensor | None = None
 
     def __len__(self) -> int:
         return self.context.shape[0]
@@ -47,6 +49,7 @@ class Conditioning:
             torch.cat([part.context for part in parts]),
             _cat_optional([part.pooled for part in parts]),
             _cat_optional([part.size_ids for part in parts]),
+            _cat_optional([part.extra for part in parts]),
         )
 
     def select(self, rows: int | slice | Sequence[int]) -> Conditioning:
@@ -56,6 +59,7 @@ class Conditioning:
             self.context[chosen],
             None if self.pooled is None else self.pooled[chosen],
             None if self.size_ids is None else self.size_ids[chosen],
+            None if self.extra is None else self.extra[chosen],
         )
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Conditioning:
@@ -64,13 +68,14 @@ class Conditioning:
             self.context.to(device, dtype),
             None if self.pooled is None else self.pooled.to(device, dtype),
             None if self.size_ids is None else self.size_ids.to(device),
+            None if self.extra is None else self.extra.to(device, dtype),
         )
 
 
 def _cat_optional(values: Sequence[Tensor | None]) -> Tensor | None:
     present = [value for value in values if value is not None]
     if present and len(present) < len(values):
-        raise ValueError("either all or none of the parts must have pooled text, and size ids")
+        raise ValueError("either all or none of the parts must have pooled text, size ids, and extra channels")
     return torch.cat(present) if present else None
 
 

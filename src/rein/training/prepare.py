@@ -58,6 +58,7 @@ def open_art(table: DataTable) -> Art:
         seed=table.seed,
         mixture=mixture,
         concepts=table.concepts,
+        mirrored=table.mirrored,
     )
     return compose_art(options, table.pictures, table.validation_pictures)
 

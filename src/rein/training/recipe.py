@@ -32,6 +32,7 @@ class DataTable(Table):
     validation_pictures: int = Field(default=1_000, ge=1)
     seed: int = 0
     mixture: dict[str, float] = Field(default_factory=dict)
+    mirrored: float = Field(default=0.0, ge=0.0, le=1.0)
     concepts: Path | None = Field(default=None, strict=False)
     """A list of concepts in place of the shipped one."""
 

@@ -113,7 +113,7 @@ def test_ctrl_c_writes_the_sheet_of_what_is_finished(tiny: str, tmp_path: Path) 
 def test_a_matrix_in_layers(rein: Run, tiny: str) -> None:
     done = rein("sheet", "an apple|red|blue", "--matrix", "--z", "seed=1,2", "--steps", 1, "-m", tiny, "--json")
     told = json.loads(done.out)
-    assert [cell["labels"] for cell in told["cells"]][:2] == [["–", "–", "seed 1"], ["–", "–", "seed 2"]]
+    assert [cell["labels"] for cell in told["cells"]][:2] == [["-", "-", "seed 1"], ["-", "-", "seed 2"]]
     assert len(told["cells"]) == 8
     assert {tuple(cell["place"]) for cell in told["cells"]} == {
         (x, y, z) for x in (0, 1) for y in (0, 1) for z in (0, 1)

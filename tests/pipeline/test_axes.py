@@ -66,7 +66,7 @@ def test_texts_to_replace() -> None:
         ("red apple", "pear"),
         ("red apple", ""),
     ]
-    assert axis.labels == ("red apple", "pear", "–")
+    assert axis.labels == ("red apple", "pear", "-")
     assert axis == read_axis("replace=red apple,pear,")
 
 
@@ -106,14 +106,14 @@ def test_a_prompt_matrix_is_every_choice() -> None:
         ("(night|day:1.2)",),
         ("in the rain", "(night|day:1.2)"),
     ]
-    assert [value.label for value in x.values][::3] == ["–", "in the rain + (night|day:1.2)"]
+    assert [value.label for value in x.values][::3] == ["-", "in the rain + (night|day:1.2)"]
     assert [value.added for value in y.values] == [(), ("red",)]
     assert matrix_axes("a|b") == ("a", read_matrix("b"), NO_AXIS)
 
 
 def read_matrix(text: str) -> object:
     axis = matrix_axes(f"a|{text}")[1]
-    assert axis.values == (Value("–"), Value(text, added=(text,)))
+    assert axis.values == (Value("-"), Value(text, added=(text,)))
     return axis
 
 

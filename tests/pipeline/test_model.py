@@ -12,7 +12,7 @@ import torch
 
 import rein
 from rein.errors import DamagedFileError, InputError, ReinError
-from rein.pipeline import model as under_test
+from rein.pipeline import loading as under_test
 from rein.pipeline.model import Model, load, model_folder
 from tests.formats.small_files import single_file
 

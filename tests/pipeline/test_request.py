@@ -212,7 +212,7 @@ def test_the_size_of_an_outpainted_picture_is_given(width: int, message: str) ->
         assert asked.resolved(SD15).height == 32
 
 
-@pytest.mark.parametrize("settings", [{"depth_image": "d.png"}, {"image_guidance_scale": 2.0}])
+@pytest.mark.parametrize("settings", [{"depth_image": "d.png"}, {"image_guidance_scale": 2.0, "init_image": "a.png"}])
 def test_what_a_model_is_not_told_is_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="is not told it"):
         Request.model_validate({"prompt": "a", **settings}).resolved(SD15)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -40,7 +41,7 @@ PreviewVae = Annotated[
 ]
 
 TERMINAL = "terminal"
-_MOST_COLUMNS, _MOST_SHOWN = 64, 4
+_MOST_COLUMNS, _MOST_SHOWN = 40, 4
 _LINES_KEPT_FREE = 4
 
 
@@ -169,8 +170,10 @@ class HalfBlocks:
         pixels = self._image.convert("RGB").resize((width, height), Resampling.BICUBIC).tobytes()
         row = 3 * width
         for top in range(0, height * row, 2 * row):
-            for place in range(top, top + row, 3):
-                upper, lower = pixels[place : place + 3], pixels[place + row : place + row + 3]
+            cells = (
+                (pixels[place : place + 3], pixels[place + row : place + row + 3]) for place in range(top, top + row, 3)
+            )
+            for (upper, lower), alike in groupby(cells):
                 style = Style(color=Color.from_rgb(*upper), bgcolor=Color.from_rgb(*lower))
-                yield Segment("\N{UPPER HALF BLOCK}", style)
+                yield Segment("\N{UPPER HALF BLOCK}" * len(list(alike)), style)
             yield Segment.line()

@@ -60,7 +60,7 @@ _ALONE = ("prompt", REPLACE, MATRIX, SIZE)
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
 _RANGE = re.compile(rf"\s*({_NUMBER})\s*-\s*({_NUMBER})\s*(?:\(\s*({_NUMBER})\s*\)|\[\s*(\d{{1,9}})\s*\])?\s*")
 _SIZE = re.compile(r"\s*(\d{1,9})\s*[x×]\s*(\d{1,9})\s*")
-_NOTHING = "–"
+_NOTHING = "-"
 
 
 @dataclass(frozen=True)

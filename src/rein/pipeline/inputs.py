@@ -102,7 +102,7 @@ def prepare_inputs(parts: LoadedModel, request: Request, given: Given | None = N
     elif source.plain is not None:
         latents = _stretched(parts, request, source.plain)
     else:
-        latents = encode_picture(parts, begin, request.tile)
+        latents = encode_picture(parts, begin, request.tile, request.seamless)
     kept = None if channels == INPAINTING else mask  # such a network sees for itself what is to stay
     return Inputs(latents, kept, extra, source.overlay, fresh)
 
@@ -188,7 +188,7 @@ def _stretched(parts: LoadedModel, request: Request, picture: Image.Image) -> Te
     unit = parts.spec.autoencoder.downscale
     assert request.width is not None and request.height is not None
     whole = [max(unit, side // unit * unit) for side in picture.size]
-    latents = encode_picture(parts, crop_to(picture, *whole), request.tile)
+    latents = encode_picture(parts, crop_to(picture, *whole), request.tile, request.seamless)
     size = request.height // unit, request.width // unit
     return interpolate(latents, size, mode="bilinear", align_corners=False)
 
@@ -210,7 +210,9 @@ def _extra(parts: LoadedModel, request: Request, source: _Source | None) -> Tens
         return None
     if channels == EDITING:
         scale, shift = parts.spec.latent_scale, parts.spec.latent_shift
-        return encode_picture(parts, source.picture, request.tile) / scale + shift  # such models see them unscaled
+        return (
+            encode_picture(parts, source.picture, request.tile, request.seamless) / scale + shift
+        )  # such models see them unscaled
     if channels == INPAINTING:
         return _masked_picture(parts, request, source)
     return None
@@ -221,7 +223,7 @@ def _masked_picture(parts: LoadedModel, request: Request, source: _Source) -> Te
     mask = source.mask if source.mask is not None else np.ones(source.picture.size[::-1], dtype=np.float32)
     hard = torch.from_numpy((mask >= 0.5).astype(np.float32)).to(parts.device)
     pixels = pil_to_tensor(source.picture).to(parts.device) * (1 - hard)
-    latents = encode_pixels(parts, pixels[None], request.tile)
+    latents = encode_pixels(parts, pixels[None], request.tile, request.seamless)
     shown = interpolate(hard[None, None], size=latents.shape[-2:])
     return torch.cat([shown, latents.float()], dim=1)
 

@@ -76,19 +76,28 @@ def plan(parts: LoadedModel, request: Request, available: int | None = None) -> 
     request = request.resolved(parts.spec)
     passes = [entry.request for entry in passes_of(request, parts.spec)]
     costs = [sized(parts, entry) for entry in passes]
-    held = held_bytes(parts.device)
-    free = free_bytes(parts.device)
+    most = max(cost.bytes for cost in costs)
+    held, free = held_bytes(parts.device), free_bytes(parts.device)
     there = available if available is not None or free is None else held + free
     held += coming_bytes(parts)
-    peak = held + max(cost.bytes for cost in costs)
-    if there is not None and peak > there:
-        stages = tuple(stage for pair in zip(passes, costs, strict=True) for stage in _stages(*pair, None))
-        return Plan(stages, None, peak, there, None, tuple(_advice(parts, passes, there - held)))
+    if there is not None and held + most > there:
+        return _too_much(parts, passes, costs, held, there)
     speed = measure(parts, passes[0])
+    # Now the libraries have loaded what they need, which is the larger part of what a small model takes.
+    held = max(held, held_bytes(parts.device))
+    if there is not None and held + most > there:
+        return _too_much(parts, passes, costs, held, there)
     timed = [stage for pair in zip(passes, costs, strict=True) for stage in _stages(*pair, speed)]
     batches = 1 if len(passes) > 1 else batch_size(parts, request)
     seconds = sum(stage.seconds or 0.0 for stage in timed) * -(-request.count // batches) + speed.ready
-    return Plan((Stage("words", speed.ready, 0), *timed), seconds, peak, there, speed.size)
+    return Plan((Stage("words", speed.ready, 0), *timed), seconds, held + most, there, speed.size)
+
+
+def _too_much(parts: LoadedModel, passes: list[Request], costs: list[Sized], held: int, there: int) -> Plan:
+    """The plan of a request that does not fit."""
+    stages = tuple(stage for pair in zip(passes, costs, strict=True) for stage in _stages(*pair, None))
+    most = max(cost.bytes for cost in costs)
+    return Plan(stages, None, held + most, there, None, tuple(_advice(parts, passes, there - held)))
 
 
 def _stages(request: Request, cost: Sized, speed: Speed | None) -> Iterator[Stage]:

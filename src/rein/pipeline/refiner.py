@@ -13,6 +13,7 @@ from rein.diffusion.prediction import Denoiser
 from rein.diffusion.schedule import NoiseSchedule
 from rein.errors import InputError
 from rein.formats.checkpoint import LoadedModel
+from rein.nn.seamless import seamless
 from rein.pipeline.doctor import Doctor
 from rein.pipeline.loading import load_parts
 from rein.pipeline.network import guided_denoiser, plan_request
@@ -46,6 +47,9 @@ def refined(
     _check(parts, other, request.refiner)
     plan = plan_request(other, request, drawn, doctor=doctor)
     last = guided_denoiser(other, request, plan, schedule, sigmas, doctor=doctor)
+    if request.seamless != "none":
+        plain = last
+        last = selected(lambda sigma: plain, plain, lambda: seamless(other.unet, request.seamless))
     switch = float(sigmas[place]) * (1 + 1e-6)
     return selected(lambda sigma: last if float(sigma) <= switch else denoise, denoise)
 

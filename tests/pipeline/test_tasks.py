@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from rein import explain
 from rein.errors import DamagedFileError, InputError
 from rein.images import pil_to_tensor
 from rein.pipeline.encode import encode_picture
@@ -140,6 +142,13 @@ def test_outpainting_keeps_the_picture_and_has_no_bare_canvas(pocket: Model, pic
     assert [step.index for step in steps] == list(range(len(steps))) and {step.steps for step in steps} == {len(steps)}
 
 
+def test_outpainting_in_one_window_tells_the_whole_request(pocket: Model, picture: Image.Image) -> None:
+    result = pocket.generate("a", seed=3, steps=2, init_image=picture, outpaint=(8, 0, 0, 0))
+    assert result.images[0].size == (40, 32) and result.request.outpaint == (8, 0, 0, 0)
+    again = pocket.generate(Request.from_json(result.single(0).to_json()))
+    assert again.images[0].tobytes() == result.images[0].tobytes()
+
+
 def test_loops_go_on_from_each_result(pocket: Model, picture: Image.Image) -> None:
     options = {"init_image": picture, "strength": 0.5}
     first = drawn(pocket, **options)
@@ -216,3 +225,26 @@ def test_batches_and_seeds_hold_for_pictures_too(pocket: Model, picture: Image.I
     again = Request.from_json(batch.single(1).to_json())
     assert pocket.generate(again).images[0].tobytes() == batch.images[1].tobytes()
     assert pil_to_tensor(batch.images[0]).shape == (3, SIDE, SIDE)
+
+
+def test_the_record_tells_which_pictures_were_given(
+    pocket: Model, picture: Image.Image, mask: Image.Image, tmp_path: Path
+) -> None:
+    picture.save(tmp_path / "a.png")
+    result = pocket.generate("a", seed=1, steps=2, init_image=tmp_path / "a.png", mask=mask)
+    digests = result.manifest()["pictures"]
+    assert digests["init_image"] == hashlib.sha256((tmp_path / "a.png").read_bytes()).hexdigest()
+    assert set(digests) == {"init_image", "mask"} and "pictures" not in pocket.generate("a", steps=1).manifest()
+
+
+@pytest.mark.parametrize("options", [{"loops": 2}, {"outpaint": (8, 0, 0, 0)}, {"strength": 0.0}])
+def test_what_is_not_one_pass_is_not_explained(pocket: Model, picture: Image.Image, options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="explained"):
+        explain("a", model=pocket, init_image=picture, **options)
+
+
+def test_a_picture_from_a_picture_is_explained(pocket: Model, picture: Image.Image) -> None:
+    explanation = explain("a red apple", model=pocket, init_image=picture, strength=0.5, steps=4, seed=2)
+    records = list(explanation)
+    made = pocket.generate("a red apple", init_image=picture, strength=0.5, steps=4, seed=2).images[0]
+    assert len(records) == 2 and explanation.result.images[0].tobytes() == made.tobytes()

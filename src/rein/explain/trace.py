@@ -267,6 +267,12 @@ def explain(prompt: str | Request, model: Model | str | None = None, **options: 
     watch = TowerWatch(loaded.parts)
     with watch.watching():
         job = prepare(loaded.parts, request)
+    if job.passes:
+        raise InputError(
+            "a picture made in several passes cannot be explained: leave out hires_scale, outpaint and loops"
+        )
+    if len(job.sigmas) == 1:
+        raise InputError("strength is 0.0: nothing is drawn that could be explained; give more")
     return Explanation(loaded, watch.words(job), job)
 
 

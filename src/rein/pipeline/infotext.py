@@ -10,9 +10,13 @@ from typing import Any
 
 from rein.diffusion.samplers import find_sampler
 from rein.diffusion.spacing import SPACINGS
+from rein.image_files import picture_digest
 from rein.pipeline.request import Request
 from rein.text.dialects import EMPHASES
 from rein.version import __version__
+
+PICTURES = ("init_image", "mask", "depth_image")
+"""Fields of a request that are pictures."""
 
 NOISE = {
     "cpu": "torch.Generator on the CPU, one a picture, float32",
@@ -206,5 +210,13 @@ def manifest(request: Request, provenance: Provenance, notes: Sequence[str] = ()
         "dtype": provenance.dtype,
         "noise": NOISE[request.noise_source],
         "notes": list(notes),
+        **_pictures(request),
         "request": request.model_dump(mode="json"),
     }
+
+
+def _pictures(request: Request) -> dict[str, Any]:
+    """Hashes of the pictures that a request begins with, so that a changed file is noticed."""
+    given = {name: getattr(request, name) for name in PICTURES}
+    found = {name: picture_digest(source) for name, source in given.items() if source is not None}
+    return {"pictures": found} if found else {}

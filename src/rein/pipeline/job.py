@@ -111,9 +111,9 @@ def prepare(parts: LoadedModel, request: Request) -> Job:
     """
     request = request.resolved(parts.spec)
     passes = passes_of(request, parts.spec)
-    if len(passes) == 1:
-        return prepare_pass(parts, passes[0].request, passes[0].given(None))
     first = prepare_pass(parts, passes[0].request, passes[0].given(None))
+    if passes[0].request == request:
+        return first
     return replace(first, request=request, words=_words(request), passes=tuple(passes))
 
 

@@ -32,8 +32,10 @@ def pixels(model: Model, **options: object) -> list[bytes]:
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
 def test_four_pictures_are_four_single_ones_in_any_order(pocket: Model, sampler: str) -> None:
-    together = pixels(pocket, sampler=sampler, count=4, seed=5)
-    alone = {seed: pixels(pocket, sampler=sampler, seed=seed)[0] for seed in (7, 5, 8, 6)}
+    # One that chooses its own steps needs hundreds of them for random networks; a short range of levels needs fewer.
+    options = {"spacing": "karras", "sigma_min": 1.0, "sigma_max": 4.0} if sampler == "dpm_adaptive" else {}
+    together = pixels(pocket, sampler=sampler, count=4, seed=5, **options)
+    alone = {seed: pixels(pocket, sampler=sampler, seed=seed, **options)[0] for seed in (7, 5, 8, 6)}
     assert together == [alone[seed] for seed in (5, 6, 7, 8)]
     assert len(set(together)) == 4
 

@@ -237,6 +237,15 @@ def test_the_record_tells_which_pictures_were_given(
     assert set(digests) == {"init_image", "mask"} and "pictures" not in pocket.generate("a", steps=1).manifest()
 
 
+def test_a_start_that_goes_away_meanwhile_costs_no_picture(pocket: Model, picture: Image.Image, tmp_path: Path) -> None:
+    picture.save(tmp_path / "a.png")
+    steps = pocket.steps("a", seed=1, steps=2, strength=1.0, init_image=tmp_path / "a.png")
+    next(steps)
+    (tmp_path / "a.png").unlink()
+    *_, last = steps
+    assert "pictures" not in last.result.manifest() and last.result.save(tmp_path / "out.png")
+
+
 @pytest.mark.parametrize("options", [{"loops": 2}, {"outpaint": (8, 0, 0, 0)}, {"strength": 0.0}])
 def test_what_is_not_one_pass_is_not_explained(pocket: Model, picture: Image.Image, options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="explained"):

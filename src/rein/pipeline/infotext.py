@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from rein.diffusion.samplers import find_sampler
 from rein.diffusion.spacing import SPACINGS
+from rein.errors import InputError
 from rein.image_files import picture_digest
 from rein.pipeline.request import Request
 from rein.text.dialects import EMPHASES
@@ -216,7 +218,14 @@ def manifest(request: Request, provenance: Provenance, notes: Sequence[str] = ()
 
 
 def _pictures(request: Request) -> dict[str, Any]:
-    """Hashes of the pictures that a request begins with, so that a changed file is noticed."""
-    given = {name: getattr(request, name) for name in PICTURES}
-    found = {name: picture_digest(source) for name, source in given.items() if source is not None}
+    """Hashes of the pictures that a request begins with, so that a changed file is noticed.
+
+    One that went away while the work was done has none: what is drawn is not lost for it.
+    """
+    found: dict[str, str] = {}
+    for name in PICTURES:
+        source = getattr(request, name)
+        if source is not None:
+            with contextlib.suppress(InputError):
+                found[name] = picture_digest(source)
     return {"pictures": found} if found else {}

@@ -82,3 +82,26 @@ def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def summary(seconds: Sequence[float]) -> list[str]:
     """Median, fastest and slowest, in seconds."""
     return [f"{value:.3f}" for value in (statistics.median(seconds), min(seconds), max(seconds))]
+
+
+def status_bytes(name: str) -> int:
+    """A size of this process as Linux tells it, in bytes: "VmRSS" is its resident set, "VmHWM" the largest so far."""
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:"))
+    return int(line.split()[1]) * 1024
+
+
+def put_table(page: Path, name: str, rows: Sequence[Sequence[str]]) -> None:
+    """Put a table, its head first, into a Markdown page, between its "<!-- NAME: begin -->" and "<!-- NAME: end -->".
+
+    Raises:
+        ValueError: the page has no such place.
+    """
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    text = page.read_text(encoding="utf-8")
+    before, found, rest = text.partition(begin)
+    _, ended, after = rest.partition(end)
+    if not found or not ended:
+        raise ValueError(f"{page} has no place for the table {name!r}: put {begin} and {end} there")
+    head, *others = rows
+    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *others)]
+    page.write_text("\n".join([before + begin, *lines, end + after]), encoding="utf-8")

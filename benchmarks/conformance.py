@@ -1,7 +1,8 @@
 """Every family beside diffusers and transformers: the same random weights, the same words and noise.
 
     python -m benchmarks.conformance                            all families, shrunken: a minute on two cores
-    python -m benchmarks.conformance --family sd15 --full       at full size: memory for one model in float32
+    python -m benchmarks.conformance --family sd15 --full       at full size: memory for one model in float32, and
+                                                                disk for two (SDXL: 14 GiB and 28 GB)
     python -m benchmarks.conformance --write docs/conformance.md
 
 The peers write a folder (`save_pretrained`), which Rein loads, writes as a single file under the original names, loads
@@ -13,17 +14,24 @@ own converters, and a second single file, written from the model in memory, is c
 from __future__ import annotations
 
 import argparse
-import gc
 import json
+import shutil
+import sys
 import tempfile
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from hashlib import sha256
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from benchmarks.common import status_bytes
+from benchmarks.conformance_table import STEPS, Row, table, write_table
 from benchmarks.families import PUBLISHED, Family, Peers, build_peers, family, question
 from rein.diffusion.noise import PictureNoise
 from rein.formats.keys import original_layout, part_names
@@ -33,41 +41,8 @@ from rein.images import pil_to_tensor
 from rein.pipeline.model import Model, load
 
 PROMPT, NEGATIVE = "a Red apple, naïve style, on a table", "blurry; 2 of them"
-SEED, GUIDANCE, STEPS = 11, 6.0, 10
+SEED, GUIDANCE = 11, 6.0
 AESTHETIC = (6.0, 2.5)
-
-LARGEST_ERROR, LEAST_PSNR = 1e-4, 50.0
-
-
-@dataclass(frozen=True)
-class Row:
-    """What was measured of a family.
-
-    Fields:
-        parameters: of all networks together.
-        text, unet, decoded: largest error beside the peer's largest value.
-        picture: PSNR of a 10-step picture in dB.
-        folder_equals_file: whether the folder and the single file gave the same weights.
-        names_read: whether diffusers' converters made the peer's weights of the single file.
-        round_trip: whether file -> model -> file gave the same bytes for every tensor.
-    """
-
-    family: str
-    full: bool
-    parameters: int
-    text: float
-    unet: float
-    decoded: float
-    picture: float
-    folder_equals_file: bool
-    names_read: bool
-    round_trip: bool
-
-    @property
-    def passed(self) -> bool:
-        """Whether everything is within its bound."""
-        close = max(self.text, self.unet, self.decoded) <= LARGEST_ERROR and self.picture >= LEAST_PSNR
-        return close and self.folder_equals_file and self.names_read and self.round_trip
 
 
 @dataclass(frozen=True)
@@ -163,36 +138,103 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
     return float((ours - theirs).abs().max() / theirs.abs().max())
 
 
-def read_by_diffusers(path: Path, made: Family, states: Mapping[str, Mapping[str, Tensor]], unet_config: Any) -> bool:
-    """Whether diffusers' converters make the peers' weights of a single file."""
+@dataclass(frozen=True)
+class Work:
+    """A family to be measured; the steps hand on what they find in files of `folder`."""
+
+    name: str
+    full: bool
+    side: int
+    folder: Path
+
+    @property
+    def made(self) -> Family:
+        """The family in our terms and in diffusers'."""
+        return family(self.name, self.full)
+
+    @property
+    def saved(self) -> Path:
+        """The peers' folder."""
+        return self.folder / "folder"
+
+    @property
+    def single(self) -> Path:
+        """The single file that Rein makes of it."""
+        return self.folder / "single.safetensors"
+
+    @property
+    def answers(self) -> Path:
+        """What the peers answered."""
+        return self.folder / "answers.pt"
+
+
+Prints = dict[str, dict[str, str]]
+"""Shape and digest of each tensor by part and name: weights compared without having both in memory."""
+
+
+def digests(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """Shapes and digests of tensors, by names without the outer one of a text tower, which some versions write."""
+    kept = {name.removeprefix("text_model."): value for name, value in state.items() if "position_ids" not in name}
+    return {name: f"{tuple(value.shape)} {_sha256(value)}" for name, value in kept.items()}
+
+
+def _sha256(value: Tensor) -> str:
+    return sha256(value.contiguous().view(-1).view(torch.uint8).numpy().data).hexdigest()
+
+
+def peers_answer(work: Work) -> tuple[int, Prints]:
+    """The peers' answers and folder, put into files; how many parameters they have, and which weights."""
+    peers = build_peers(work.made, work.folder)
+    torch.save(vars(ask_peers(peers, work.side)), work.answers)
+    peers.pipeline().save_pretrained(work.saved)
+    modules = dict(zip(part_names(work.made.spec), [peers.unet, peers.autoencoder, *peers.towers], strict=True))
+    count = sum(value.numel() for module in modules.values() for value in module.parameters())
+    return count, {part: digests(module.state_dict()) for part, module in modules.items()}
+
+
+def file_from_folder(work: Work) -> tuple[Any, Prints]:
+    """The single file that Rein makes of the peers' folder; their U-Net's configuration, and the weights loaded."""
+    model = load(work.saved, "cpu", "float32")
+    write_single(work.single, work.made.spec, ModuleSource(_networks(model)))
+    config = json.loads((work.saved / "unet" / "config.json").read_text())
+    return config, _loaded(model)
+
+
+def read_by_diffusers(work: Work, unet_config: Mapping[str, Any]) -> Prints:
+    """The weights that diffusers' converters make of the single file."""
     from diffusers.loaders import single_file_utils as peer
 
-    weights = open_weights(path)
-    file = {name: weights[name] for name in weights}
-    autoencoder_config: dict[str, Any] = {"block_out_channels": made.spec.autoencoder.channels}
-    vae_keys = ("down_block_types", "up_block_types")
-    autoencoder_config |= {key: ("x",) * len(made.spec.autoencoder.channels) for key in vae_keys}
-    read = {
-        "unet": peer.convert_ldm_unet_checkpoint(dict(file), dict(unet_config)),
-        "autoencoder": peer.convert_ldm_vae_checkpoint(dict(file), autoencoder_config),
-    }
-    same = all(_same(read[part], states[part]) for part in read)
+    made, found = work.made, {}
     layout = original_layout(made.spec)
-    for part, config in zip(part_names(made.spec)[2:], made.spec.towers, strict=True):
-        if layout[part].naming == "openclip":
-            tower = type("Model", (), {"config": type("Config", (), {"hidden_size": config.width})})
-            found = peer.convert_open_clip_checkpoint(tower, file, prefix=layout[part].prefix)
+    levels = made.spec.autoencoder.channels
+    autoencoder: dict[str, Any] = {"block_out_channels": levels}
+    autoencoder |= {key: ("x",) * len(levels) for key in ("down_block_types", "up_block_types")}
+    for index, part in enumerate(part_names(made.spec)):
+        weights = open_weights(work.single)  # anew for each part, so that the pages of the last one are let go
+        file = {name: weights[name] for name in weights}
+        if part == "unet":
+            read = peer.convert_ldm_unet_checkpoint(file, dict(unet_config))
+        elif part == "autoencoder":
+            read = peer.convert_ldm_vae_checkpoint(file, autoencoder)
+        elif layout[part].naming == "openclip":
+            config = type("Config", (), {"hidden_size": made.spec.towers[index - 2].width})
+            read = peer.convert_open_clip_checkpoint(type("Model", (), {"config": config}), file, layout[part].prefix)
         else:
-            found = peer.convert_ldm_clip_checkpoint(dict(file))
-        same = same and _same(found, states[part])
-    return same
+            read = peer.convert_ldm_clip_checkpoint(file)
+        found[part] = digests(read)
+        del read, file, weights
+    return found
 
 
-def _same(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> bool:
-    """Equal tensors under equal names, with or without the outer name of a text tower."""
-    bare = {name.removeprefix("text_model."): value for name, value in found.items() if "position_ids" not in name}
-    other = {name.removeprefix("text_model."): value for name, value in wanted.items() if "position_ids" not in name}
-    return bare.keys() == other.keys() and all(torch.equal(bare[name], other[name]) for name in bare)
+def rein_answers(work: Work) -> tuple[tuple[float, float, float, float], bool, Prints]:
+    """Rein's errors from the single file, whether that comes back from the model as it was, and the weights loaded."""
+    model = load(work.single, "cpu", "float32")
+    again = work.folder / "again.safetensors"
+    write_single(again, model.spec, ModuleSource(_networks(model)))
+    same = same_bytes(work.single, again)
+    again.unlink()
+    theirs = Answers(**torch.load(work.answers, weights_only=True))
+    return compare(model, theirs, work.side), same, _loaded(model)
 
 
 def same_bytes(first: Path, second: Path) -> bool:
@@ -200,99 +242,59 @@ def same_bytes(first: Path, second: Path) -> bool:
     ours, theirs = open_weights(first), open_weights(second)
     return ours.keys() == theirs.keys() and all(
         ours.infos[name].shape == theirs.infos[name].shape
-        and torch.equal(ours[name].view(torch.uint8), theirs[name].view(torch.uint8))
+        and torch.equal(ours.read(name).view(torch.uint8), theirs.read(name).view(torch.uint8))
         for name in ours
     )
 
 
 def measure(name: str, full: bool, side: int, folder: Path) -> Row:
-    """All checks of a family; `folder` is empty and takes its files."""
-    made = family(name, full)
-    peers = build_peers(made, folder)
-    theirs = ask_peers(peers, side)
-    saved, single, again = folder / "folder", folder / "single.safetensors", folder / "again.safetensors"
-    peers.pipeline().save_pretrained(saved)
-    config = peers.unet.config
-    modules = dict(zip(part_names(made.spec), [peers.unet, peers.autoencoder, *peers.towers], strict=True))
-    count = sum(value.numel() for module in modules.values() for value in module.parameters())
-    from_folder = load(saved, "cpu", "float32")
-    write_single(single, made.spec, ModuleSource(_networks(from_folder)))
-    names_read = read_by_diffusers(single, made, {p: m.state_dict() for p, m in modules.items()}, config)
-    del peers, modules
-    _release(full)
-    model = load(single, "cpu", "float32")
-    equal = all(_same(a.state_dict(), b.state_dict()) for a, b in zip(*map(_listed, (from_folder, model)), strict=True))
-    del from_folder
-    _release(full)
-    write_single(again, model.spec, ModuleSource(_networks(model)))
-    text, unet, decoded, picture = compare(model, theirs, side)
-    return Row(name, full, count, text, unet, decoded, picture, equal, names_read, same_bytes(single, again))
+    """All checks of a family; `folder` is empty and takes its files.
+
+    At full size each step is a process of its own, so that one model at most is in memory.
+    """
+    work = Work(name, full, side, folder)
+    step = _apart if full else _here
+    count, wanted = step(peers_answer, work)
+    config, from_folder = step(file_from_folder, work)
+    shutil.rmtree(work.saved)
+    names_read = step(read_by_diffusers, work, config) == wanted
+    (text, unet, decoded, picture), round_trip, from_file = step(rein_answers, work)
+    equal = wanted == from_folder == from_file
+    return Row(name, full, count, text, unet, decoded, picture, equal, names_read, round_trip)
 
 
-def _release(full: bool) -> None:
-    """Let go of a model at once where it is large."""
-    if full:
-        gc.collect()
+def _here(step: Callable[..., Any], *arguments: Any) -> Any:
+    return step(*arguments)
+
+
+def _apart(step: Callable[..., Any], *arguments: Any) -> Any:
+    """A step in a process that ends with it; its time and memory are told on stderr."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        result, seconds, memory = pool.submit(_timed, step, *arguments).result()
+    told = f"{step.__name__}: {seconds:.0f} s, at most {memory / 2**30:.1f} GiB in memory, mapped files counted"
+    print(told, file=sys.stderr, flush=True)
+    return result
+
+
+def _timed(step: Callable[..., Any], *arguments: Any) -> tuple[Any, float, int]:
+    began = time.perf_counter()
+    result = step(*arguments)
+    return result, time.perf_counter() - began, status_bytes("VmHWM")
 
 
 def _networks(model: Model) -> dict[str, torch.nn.Module]:
-    return dict(zip(part_names(model.spec), _listed(model), strict=True))
+    parts = model.parts
+    return dict(zip(part_names(model.spec), [parts.unet, parts.autoencoder, *parts.towers], strict=True))
 
 
-def _listed(model: Model) -> list[torch.nn.Module]:
-    return [model.parts.unet, model.parts.autoencoder, *model.parts.towers]
-
-
-HEAD = ("family", "size", "parameters", "text", "U-Net", "decoded", "picture", "folder = file", "names", "round trip")
-
-
-def table(rows: list[Row]) -> str:
-    """The rows as Markdown."""
-    lines = [f"| {' | '.join(HEAD)} |", f"|{'---|' * len(HEAD)}"]
-    for row in rows:
-        errors = [f"{value:.1e}" for value in (row.text, row.unet, row.decoded)]
-        checks = ["yes" if good else "NO" for good in (row.folder_equals_file, row.names_read, row.round_trip)]
-        size = "full" if row.full else "shrunken"
-        cells = [row.family, size, f"{row.parameters:,}", *errors, f"{row.picture:.1f} dB", *checks]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-INTRODUCTION = f"""# Conformance
-
-Each family with seeded random weights, beside diffusers and transformers, in float32 on the CPU.
-
-- `text`, `U-Net`, `decoded`: the largest error beside the largest value, at most {LARGEST_ERROR:g}.
-- `picture`: the PSNR of a {STEPS}-step picture, at least {LEAST_PSNR:g} dB; rounding to 8 bits alone leaves 58.9.
-- `folder = file`: the peers' folder and the single file that Rein makes of it load to the same weights.
-- `names`: diffusers' converters read that file to the peers' weights.
-- `round trip`: that file, loaded and written again, is equal to the last byte of every tensor.
-
-Made by `python -m benchmarks.conformance --write docs/conformance.md`; rows at full size by adding
-`--full --family NAME`, which keeps the other rows.
-
-"""
-
-
-def write_table(path: Path, rows: list[Row]) -> None:
-    """Put rows into the file's table; earlier rows of other families or sizes stay."""
-    store = path.with_suffix(".json")
-    known = (
-        {(row["family"], row["full"]): Row(**row) for row in json.loads(store.read_text())} if store.exists() else {}
-    )
-    known |= {(row.family, row.full): row for row in rows}
-    names = list(PUBLISHED)
-    ordered = sorted(known.values(), key=lambda row: (not row.full, names.index(row.family)))
-    store.write_text(json.dumps([asdict(row) for row in ordered], indent=1) + "\n")
-    path.write_text(INTRODUCTION + table(ordered) + "\n", encoding="utf-8")
+def _loaded(model: Model) -> Prints:
+    return {part: digests(network.state_dict()) for part, network in _networks(model).items()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--family", choices=list(PUBLISHED), action="append", help="may be given several times")
-    parser.add_argument(
-        "--full", action="store_true", help="at full size: 4 to 14 GB of memory and 13 to 42 GB of disk"
-    )
+    parser.add_argument("--full", action="store_true", help="at full size: 5 to 16 GB of memory, 9 to 28 GB of disk")
     parser.add_argument("--side", type=int, help="pixels; by default 64, and 256 at full size")
     parser.add_argument("--write", type=Path, help="the Markdown file to put the rows into")
     parser.add_argument("--folder", type=Path, help="where to put the weights meanwhile")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,25 +89,42 @@ def family(name: str, full: bool) -> Family:
 
 def _shrunken(published: Family) -> Family:
     """The same network with few channels and a hundredth of the weights; what makes the family stays."""
-    spec, config = published.spec, published.spec.unet
-    levels = len(config.channels)
-    channels, heads = (24, 32, 48, 48)[:levels], (2, 4, 6, 3)[:levels]
-    depths, middle = tuple(min(depth, 2) for depth in config.transformer_depth), min(config.middle_depth, 2)
-    pooled, ids = (28 if config.pooled_width else 0), (10 if config.size_ids else 256)
-    unet = replace(config, channels=channels, heads=heads, transformer_depth=depths, middle_depth=middle, norm_groups=8)
-    unet = replace(unet, context_width=20, pooled_width=pooled, size_id_width=ids)
-    options = {**published.unet, "block_out_channels": channels, "attention_head_dim": heads}
-    options |= {"norm_num_groups": 8, "cross_attention_dim": 20}
-    if config.size_ids:
-        options |= {"transformer_layers_per_block": (*(max(depth, 1) for depth in depths[:-1]), middle)}
-        options |= {
-            "addition_time_embed_dim": 10,
-            "projection_class_embeddings_input_dim": pooled + 10 * config.size_ids,
-        }
+    spec = published.spec
+    unet, options = shrunken_unet(spec.unet, published.unet)
     widths = (8, 12) if len(spec.towers) == 2 else (20,)
     towers = tuple(_small_tower(tower, width) for tower, width in zip(spec.towers, widths, strict=True))
     autoencoder = replace(spec.autoencoder, channels=(16, 24, 32, 32), norm_groups=8)
     return Family(replace(spec, unet=unet, towers=towers, autoencoder=autoencoder, native_size=64), options)
+
+
+def shrunken_unet(config: UNetConfig, options: Mapping[str, Any]) -> tuple[UNetConfig, dict[str, Any]]:
+    """A U-Net with few channels, in our terms and in diffusers'."""
+    levels = len(config.channels)
+    channels, heads = (24, 32, 48, 48)[:levels], (2, 4, 6, 3)[:levels]
+    depths, middle = tuple(min(depth, 2) for depth in config.transformer_depth), min(config.middle_depth, 2)
+    small = replace(
+        config, channels=channels, heads=heads, transformer_depth=depths, middle_depth=middle, norm_groups=8
+    )
+    small = replace(small, context_width=20)
+    theirs = {**options, "block_out_channels": channels, "attention_head_dim": heads}
+    theirs |= {"norm_num_groups": 8, "cross_attention_dim": 20}
+    if config.pooled_width:
+        small = replace(small, pooled_width=28, size_id_width=10 if config.size_ids else 256)
+        theirs["projection_class_embeddings_input_dim"] = 28 + 10 * config.size_ids
+    if config.size_ids:
+        theirs["transformer_layers_per_block"] = (*(max(depth, 1) for depth in depths[:-1]), middle)
+        theirs["addition_time_embed_dim"] = 10
+    return small, theirs
+
+
+def unet_options(name: str) -> dict[str, Any]:
+    """All that diffusers' U-Net of a family is made with, at full size."""
+    return _whole(PUBLISHED[name])
+
+
+def _whole(published: Mapping[str, Any]) -> dict[str, Any]:
+    up = tuple(kind.replace("Down", "Up") for kind in reversed(published["down_block_types"]))
+    return {"in_channels": 4, "out_channels": 4, **published, "up_block_types": up}
 
 
 def _small_tower(config: TextTowerConfig, width: int) -> TextTowerConfig:
@@ -149,8 +167,7 @@ def build_peers(made: Family, folder: Path, seed: int = 5) -> Peers:
     from diffusers import AutoencoderKL, UNet2DConditionModel
 
     spec = made.spec
-    options = {"sample_size": spec.native_size // 8, "out_channels": 4, **made.unet}
-    options["up_block_types"] = tuple(kind.replace("Down", "Up") for kind in reversed(made.unet["down_block_types"]))
+    options = {"sample_size": spec.native_size // 8, **_whole(made.unet)}
     count = len(spec.autoencoder.channels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

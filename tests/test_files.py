@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rein.errors import InputError, OutputError
-from rein.files import atomic_file
+from rein.files import atomic_file, parse_json, read_text
 
 
 def write(path: Path, data: bytes) -> None:
@@ -119,3 +119,43 @@ def test_places_where_no_file_can_go(tmp_path: Path) -> None:
         write(tmp_path / "a\0b", b"data")
     assert Path("/dev/null").is_char_device()
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("content", [b"a\xc3\xa9\n", b"\xef\xbb\xbfa\xc3\xa9\n"], ids=["plain", "marked"])
+def test_a_text_is_read_with_or_without_a_mark_at_its_beginning(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.txt"
+    path.write_bytes(content)
+    assert read_text(path, 10, "the text", "shorten it") == "aé\n"
+    with path.open("rb") as handle:
+        assert read_text(handle, 10, "the text", "shorten it") == "aé\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\xff", "the text is not UTF-8 text: save it as UTF-8"),
+        (b"a" * 1001, "the text is longer than 1,000 bytes: shorten it"),
+        (None, "the text cannot be read: No such file or directory"),
+    ],
+)
+def test_a_text_that_cannot_be_read_is_refused_in_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
+    if content is not None:
+        (tmp_path / "a").write_bytes(content)
+    with pytest.raises(InputError) as caught:
+        read_text(tmp_path / "a", 1000, "the text", "shorten it")
+    assert str(caught.value) == message
+    with pytest.raises(InputError, match="the text cannot be read"):
+        read_text("a\0b", 1000, "the text", "shorten it")
+
+
+def test_an_endless_file_is_not_read_to_its_end() -> None:
+    with pytest.raises(InputError, match="longer than 1,000 bytes"):
+        read_text("/dev/zero", 1000, "the text", "shorten it")
+
+
+def test_json_is_that_of_the_standard() -> None:
+    assert parse_json(b'{"a": [1, 2.5, null, "\xc3\xa9"]}') == {"a": [1, 2.5, None, "é"]}
+    assert parse_json('{"a": 1, "b": 2}', list) == [("a", 1), ("b", 2)]
+    for wrong in ("NaN", '{"a": -Infinity}', "[" * 100_000, "", "{", b"\xff", '{"a":1}'.encode("utf-16")):
+        with pytest.raises(ValueError):
+            parse_json(wrong)

@@ -1,14 +1,15 @@
-"""Writing a file so that it is either all there or not there at all."""
+"""Files written so that they are either all there or not there at all, and texts and JSON read within bounds."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import json
 import os
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, NoReturn
 
 from rein.errors import InputError, OutputError, nearest, quoted
 
@@ -114,3 +115,49 @@ def _flush_folder(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def read_text(source: str | os.PathLike[str] | BinaryIO, most: int, shown: str, too_long: str) -> str:
+    """The text of a file in UTF-8, with or without a mark at its beginning, of which no more than is allowed is read.
+
+    Args:
+        source: a path, or a file that is open for reading bytes.
+        most: bytes.
+        shown: what messages call it, such as "styles 'mine.csv'".
+        too_long: what to do about a longer one.
+
+    Raises:
+        InputError: it cannot be read, has more than `most` bytes, or is not UTF-8.
+    """
+    try:
+        with contextlib.ExitStack() as stack:
+            handle = stack.enter_context(open(source, "rb")) if isinstance(source, str | os.PathLike) else source
+            content = handle.read(most + 1)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{shown} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if len(content) > most:
+        raise InputError(f"{shown} is longer than {most:,} bytes: {too_long}")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{shown} is not UTF-8 text: save it as UTF-8") from error
+
+
+def parse_json(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """The value of a JSON text. NaN and Infinity, which are not in the standard, are no numbers here.
+
+    Args:
+        pairs: what makes an object of its names and values; None makes a table, in which the last of one name counts.
+
+    Raises:
+        ValueError: it is not UTF-8, not JSON, or nested too deeply. What `pairs` raises passes.
+    """
+    try:
+        plain = text if isinstance(text, str) else text.decode("utf-8")
+        return json.loads(plain, parse_constant=_no_number, object_pairs_hook=pairs)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number")

@@ -114,6 +114,12 @@ def _overlapping() -> bytes:
     return changed(2, central={"name": b"a/data/0", "offset": 0})
 
 
+def _at_the_limit() -> bytes:
+    """An archive with nearly as many entries as may be, all honest but the last."""
+    more = [Record(f"a/data/{number}", NUMBERS) for number in range(1, 5_900)]
+    return archive([*honest(), *more, Record("a/data/5900", NUMBERS, local={"crc": 1})])
+
+
 _END_64 = b"PK\6\7" + struct.pack("<IQI", 0, 2**62, 1)
 ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     "a compressed bomb": (_bomb, "compressed or encrypted, which PyTorch does not do: it may be a bomb"),
@@ -164,6 +170,7 @@ ARCHIVES: dict[str, tuple[Callable[[], bytes], str]] = {
     "fewer entries": (lambda: archive(honest(), End(count=-1)), "a directory of another length"),
     "more entries": (lambda: archive(honest(), End(count=1)), "a damaged directory"),
     "60000 entries": (lambda: archive(honest(), End(count=60_000)), "60003 entries"),
+    "5903 entries, the last one wrong": (_at_the_limit, "two sizes or checksums of 'a/data/5900'"),
     "no entries": (lambda: archive([]), "not one that PyTorch's save writes|no entries"),
     "a directory elsewhere": (lambda: archive(honest(), End(start=-4)), "directory that does not end"),
     "a longer directory": (lambda: archive(honest(), End(size=4)), "directory that does not end"),

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from rein.errors import DamagedFileError, InputError, ReinError
-from rein.formats.adapters import LoadedAdapter, baker, looks_like_adapter, read_adapter, save_adapter
+from rein.formats.adapters import LoadedAdapter, baker, looks_like_adapter, read_adapter
 from rein.formats.adapters_names import Targets, spellings, targets_of
+from rein.formats.adapters_save import save_adapter
 from rein.formats.key_names import renamed, unet_modules
 from rein.formats.tensors import write_tensors
-from rein.nn.adapters import Change, Place
+from rein.nn.adapters import Change, Place, weight_change
 from rein.nn.adapters_merge import Merger
 from rein.nn.specs import VARIANTS
 from tests.formats.adapter_models import SPECS, headless, kohya, kohya_xl, model, peft, processors
@@ -276,28 +277,42 @@ def _peft_layers() -> list[tuple[str, str, Tensor]]:
     ]
 
 
+WRITTEN = ("lora", "dora", "loha", "lokr")
+
+
 @pytest.mark.parametrize("dialect", ["kohya", "peft"])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind in WRITTEN])
 @pytest.mark.parametrize("family", SPECS)
-def test_what_is_written_is_read_again(family: str, dialect: Any, tmp_path: Path) -> None:
-    changes = random_changes(TARGETS[family], KINDS["lora"])
+def test_what_is_written_is_read_again(family: str, kind: str, dialect: Any, tmp_path: Path) -> None:
+    targets = TARGETS[family]
+    drawn = random_changes(targets, KINDS[kind], every=1 if kind == "lora" else 5)
+    changes = {place: change for place, change in drawn.items() if change.kind in ("lora", "loha", "lokr")}
+    if dialect == "peft":  # it has one length a row, no other
+        changes = {place: _by_rows(change, targets.layers[place].weight) for place, change in changes.items()}
     path = tmp_path / "mine.safetensors"
-    save_adapter(path, changes, TARGETS[family], dialect, {"ss_network_dim": "3"})
-    again = read_adapter(path, TARGETS[family])
-    assert again.unmatched == ()
+    save_adapter(path, changes, targets, dialect, {"ss_network_dim": "3"})
+    again = read_adapter(path, targets)
+    assert again.unmatched == () and again.changes.keys() == changes.keys()
     if dialect == "kohya":
         assert _equal(again.changes, changes)
-    else:
-        scaled = {
-            place: Change("lora", {**change.tensors, "up": change.tensors["up"] * change.scale})
-            for place, change in changes.items()
-        }
-        assert _equal(again.changes, scaled)
+    for place, change in changes.items():
+        weight = torch.randn(targets.layers[place].weight, generator=torch.Generator().manual_seed(1))
+        wanted, got = weight_change(change, weight), weight_change(again.changes[place], weight)
+        assert wanted is not None and got is not None and torch.allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_only_plain_lora_is_written(tmp_path: Path) -> None:
-    changes = random_changes(TARGETS["sd1"], KINDS["dora"])
-    with pytest.raises(InputError, match="only plain LoRA can be saved"):
-        save_adapter(tmp_path / "a.safetensors", changes, TARGETS["sd1"])
+def _by_rows(change: Change, weight: tuple[int, ...]) -> Change:
+    if "magnitude" not in change.tensors:
+        return change
+    return Change(change.kind, {**change.tensors, "magnitude": torch.linspace(1, 2, weight[0])[:, None]}, change.scale)
+
+
+def test_other_kinds_are_not_written(tmp_path: Path) -> None:
+    for kind in ("full", "ia3"):
+        changes = random_changes(TARGETS["sd1"], KINDS[kind])
+        for dialect in ("kohya", "peft"):
+            with pytest.raises(InputError, match="LoRA, DoRA, LoHa and LoKr can be saved"):
+                save_adapter(tmp_path / "a.safetensors", changes, TARGETS["sd1"], dialect)
     assert not (tmp_path / "a.safetensors").exists()
 
 

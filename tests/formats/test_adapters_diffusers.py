@@ -14,8 +14,9 @@ from diffusers.loaders import StableDiffusionLoraLoaderMixin, StableDiffusionXLL
 from diffusers.loaders.lora_conversion_utils import _maybe_map_sgm_blocks_to_diffusers
 from torch import Tensor
 
-from rein.formats.adapters import read_adapter, save_adapter
+from rein.formats.adapters import read_adapter
 from rein.formats.adapters_names import Targets, targets_of
+from rein.formats.adapters_save import save_adapter
 from rein.formats.key_names import renamed, unet_modules
 from rein.formats.tensors import write_tensors
 from rein.nn.adapters import Change, Place
@@ -88,7 +89,7 @@ FILES: dict[str, tuple[str, str, Write]] = {
 }  # fmt: skip
 
 
-def _loaded_by_diffusers(built: Model, path: Path) -> tuple[Any, list[Any]]:
+def loaded_by_diffusers(built: Model, path: Path) -> tuple[Any, list[Any]]:
     """Copies of the peers with the file loaded by diffusers' own reader."""
     loader: Any = StableDiffusionXLLoraLoaderMixin if len(built.towers) > 1 else StableDiffusionLoraLoaderMixin
     unet, towers = copy.deepcopy(built.peer_unet), [copy.deepcopy(tower) for tower in built.peer_towers]
@@ -108,7 +109,7 @@ def test_diffusers_and_we_read_the_same(dialect: str, tmp_path: Path) -> None:
     write(changes, path)
     adapter = read_adapter(path, built.targets)
     assert adapter.changes.keys() == changes.keys() and adapter.unmatched == ()
-    unet, towers = _loaded_by_diffusers(built, path)
+    unet, towers = loaded_by_diffusers(built, path)
     plain, expected = built.run(), built.run_peer(unet)
     merger = Merger(built.parts)
     with merger.using([adapter.use(1.0)]):

@@ -16,7 +16,9 @@ from torch import nn
 
 from rein.errors import DamagedFileError, InputError, OutputError, ReinError
 from rein.formats.checkpoint import LoadedModel, load_model, read_spec, save_model
+from rein.formats.convert import Conversion, convert
 from rein.formats.folder import build_networks, combined_hash, read_description, weight_files
+from rein.formats.inspect import inspect_folder
 from rein.formats.tensors import read_tensors, write_tensors
 from rein.nn.specs import SD15, to_dict
 from rein.text.tokenizer import clip_tokenizer, train_vocabulary
@@ -110,6 +112,19 @@ def test_a_hash_that_is_not_recorded_is_computed(folder: Path, saved: Path) -> N
     change_json(folder, lambda content: content.pop("files"))
     assert read_description(folder).weights_hash == ""
     assert load_model(folder).weights_hash == load_model(saved).weights_hash
+
+
+def test_a_flipped_bit_is_found_where_all_is_read_and_does_not_hinder_drawing(folder: Path, tmp_path: Path) -> None:
+    path = folder / "unet.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    load_model(folder)
+    assert inspect_folder(folder, hashed=False).problems == ()
+    assert inspect_folder(folder).problems == ("unet.safetensors: not what was saved: its SHA-256 is another",)
+    with pytest.raises(DamagedFileError, match="unet.safetensors: it is not the file that was saved"):
+        convert(folder, tmp_path / "other", Conversion("rein"))
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_model_with_clips_vocabulary_needs_no_tokenizer_file(tmp_path: Path) -> None:

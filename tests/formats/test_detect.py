@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from benchmarks.families import PUBLISHED
+from rein.formats.averages import average_of
 from rein.formats.detect import SPEC_KEY, Detection, detect, lone_autoencoder, sequential_side
 from rein.formats.keys import Place, key_map, networks_of, original_layout
 from rein.formats.saving import file_metadata
@@ -79,6 +80,16 @@ def test_a_marker_among_the_tensors_tells_velocity_and_a_schedule_down_to_noise(
 
 def test_averaged_weights_are_noticed() -> None:
     assert found(FULL["sd15"] | {"model_ema.decay": Shape(()), "model_ema.num_updates": Shape(())}).ema
+
+
+def test_a_file_with_averages_alone_is_known_by_them() -> None:
+    plain = FULL["sdxl"]
+    infos = {average_of(name) if name.startswith("model.") else name: info for name, info in plain.items()}
+    seen, expected = found(infos), found(plain)
+    assert (seen.family, seen.layout, seen.kind) == (expected.family, expected.layout, "model")
+    assert seen.ema and seen.ema_only and not expected.ema_only
+    assert not found(plain | infos).ema_only
+    assert found({"model_ema.decay": Shape(()), "x": Shape((2, 3, 4))}).kind == "unknown"
 
 
 def test_other_forms_of_the_text_tower_are_found() -> None:

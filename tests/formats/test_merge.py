@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from rein.errors import InputError
-from rein.formats.adapters import read_adapter, save_adapter
+from rein.formats.adapters import read_adapter
 from rein.formats.adapters_names import parts_of, targets_of
+from rein.formats.adapters_save import save_adapter
 from rein.formats.folder import file_digest
 from rein.formats.keys import key_map, part_names
 from rein.formats.merge import MERGE_KEY, Baked, Recipe, block_names, merge, parse_blocks

@@ -17,9 +17,11 @@ from rein.formats.keys import Place, key_map
 from rein.formats.probe import probe_prediction
 from rein.formats.saving import ModuleSource, write_single
 from rein.formats.single import LoadOptions
+from rein.formats.sources import open_model
 from rein.formats.tensors import write_tensors
 from rein.formats.weights import open_weights
 from rein.nn.autoencoder import Autoencoder
+from rein.nn.order import waits
 from rein.nn.specs import POCKET, TAESD
 from rein.nn.unet import UNet
 from tests.formats.small_files import original_state, single_file, small
@@ -87,7 +89,20 @@ def test_what_needs_no_conversion_stays_in_the_mapped_file(tmp_path: Path) -> No
         first.fill_(3.0)
     assert path.read_bytes() == before
     assert float(load_model(path).unet.time_embedding.linear_1.weight.max()) < 3.0
-    assert model.unet.conv_in.weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_convolutions_stay_in_the_file_until_they_are_called(tmp_path: Path) -> None:
+    path = single_file(tmp_path)
+    model, infos = load_model(path), open_weights(path).infos
+    layer, other = model.unet.conv_in, model.unet.time_embedding.linear_1
+    starts = [infos[f"model.diffusion_model.{name}.weight"].start for name in ("input_blocks.0.0", "time_embed.0")]
+    assert layer.weight.data_ptr() - other.weight.data_ptr() == starts[0] - starts[1]
+    assert waits(layer) and not waits(model.autoencoder.quant_conv)  # of one pixel: in order as it lies
+    expected = small("sd15")[1]["unet"].get_parameter("conv_in.weight")
+    layer(torch.zeros(1, 4, 8, 8))
+    assert torch.equal(layer.weight, expected) and layer.weight.is_contiguous(memory_format=torch.channels_last)
+    half = load_model(path, dtype=torch.bfloat16).unet.conv_in
+    assert not waits(half) and half.weight.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_a_pytorch_file_with_constants_beside_the_weights(tmp_path: Path) -> None:
@@ -197,6 +212,38 @@ def test_averaged_weights_are_taken_when_they_are_wanted(tmp_path: Path) -> None
         model.autoencoder.quant_conv.weight, small("sd15")[1]["autoencoder"].get_parameter("quant_conv.weight")
     )
     assert "has no averaged (EMA) weights" in refused(single_file(tmp_path), LoadOptions(ema=True), InputError)
+    assert model.notes == ()
+
+
+def averaged_alone(state: State) -> None:
+    """Leaves of the U-Net its averages alone."""
+    averaged(state)
+    for name in [name for name in state if name.startswith("model.diffusion_model.")]:
+        del state[name]
+
+
+@pytest.mark.parametrize("name", ["sd15", "sd21", "sdxl"])
+def test_a_file_with_averages_alone_is_a_model_too(tmp_path: Path, name: str) -> None:
+    path = foreign(tmp_path, name, averaged_alone)
+    for chosen in (options(name), options(name, ema=True)):
+        model = load_model(path, options=chosen)
+        assert model.spec.unet == small(name)[0].unet and model.notes == ()
+        assert all(bool((value == 1).all()) for value in model.unet.state_dict().values())
+    opened = open_model(path, options(name))
+    assert bool((opened.source.tensor("unet", "conv_in.weight") == 1).all())
+    assert torch.equal(
+        opened.source.tensor("tower", "text_model.final_layer_norm.bias"),
+        small(name)[1]["tower"].get_parameter("text_model.final_layer_norm.bias"),
+    )
+
+
+def test_averages_alone_must_be_complete_too(tmp_path: Path) -> None:
+    def partial(state: State) -> None:
+        averaged_alone(state)
+        del state["model_ema.diffusion_modelout0bias"], state["model_ema.diffusion_modelmiddle_block0emb_layers1bias"]
+
+    message = refused(foreign(tmp_path, change=partial), options(), DamagedFileError)
+    assert "it lacks 2 tensors: 'model_ema.diffusion_model" in message
 
 
 def test_averages_must_be_complete(tmp_path: Path) -> None:

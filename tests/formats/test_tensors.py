@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rein.errors import DamagedFileError, InputError, OutputError
-from rein.formats.header import HEADER_LIMIT, NAME_LIMIT, name_problem
+from rein.formats.header import HEADER_LIMIT, NAME_LIMIT, STATE_LIMIT, TENSOR_LIMIT, name_problem
 from rein.formats.tensors import read_header, read_tensors, write_tensors
 
 TYPES = [
@@ -120,6 +120,15 @@ def test_a_tensor_at_an_odd_place_is_read(tmp_path: Path) -> None:
     assert torch.equal(read_tensors(tmp_path / "a")["values"], values)
 
 
+def test_a_file_of_ones_own_may_have_more_tensors_where_that_is_said(tmp_path: Path) -> None:
+    tensors = dict.fromkeys(map(str, range(TENSOR_LIMIT + 1)), torch.zeros(1))
+    write_tensors(tmp_path / "a", tensors)
+    with pytest.raises(DamagedFileError, match="at most 10000 are read"):
+        read_header(tmp_path / "a")
+    assert len(read_header(tmp_path / "a", STATE_LIMIT).tensors) == len(tensors)
+    assert len(read_tensors(tmp_path / "a", names=["7"], most=STATE_LIMIT)) == 1
+
+
 def test_some_names_only(tmp_path: Path) -> None:
     write_tensors(tmp_path / "a", samples())
     assert read_tensors(tmp_path / "a", names=["scalar"]).keys() == {"scalar"}
@@ -147,6 +156,7 @@ def test_a_header_is_read_without_the_data(tmp_path: Path) -> None:
     assert header.data_start + 32 == path.stat().st_size
 
 
+MANY = {f"a.{number}": entry("F16", [2], (4 * number, 4 * number + 4)) for number in range(10_000)}
 DAMAGE = {
     "empty": (b"", "it is empty"),
     "no length": (b"\1\0\0", "cut short: 3 bytes"),
@@ -155,25 +165,28 @@ DAMAGE = {
     "largest length": (b"\xff" * 8 + b"{}", "the header would have 18446744073709551615"),
     "zip": (b"PK\x03\x04" + bytes(50), "PyTorch or ZIP archive, which may hold code"),
     "pickle": (pickle.dumps({"a": 1}), "Python pickle, which is code"),
+    "PNG": (b"\x89PNG\r\n\x1a\n" + bytes(50), "it is a picture"),
+    "JPEG": (b"\xff\xd8\xff\xe0" + bytes(50), "it is a picture"),
     "web page": (b"<!doctype html><html></html>", "a web page"),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
     "not json": (raw(b"{]"), "not correct JSON"),
     "a number of 5000 digits": (raw(b'{"a":' + b"9" * 5000 + b"}"), "not correct JSON"),
-    "deep json": (raw(b'{"a":' + b"[" * 200_000), "not correct JSON|at most 20000"),
+    "deep json": (raw(b'{"a":' + b"[" * 200_000), "not correct JSON|at most 10000"),
     "not text": (raw(b'{"\xff":1}'), "not UTF-8"),
     "an array": (raw(b"[]"), "does not begin with"),
     "leading space": (raw(b" {}"), "does not begin with"),
     "same name twice": (raw(b'{"a":' + json.dumps(entry()).encode() + b',"a":1}', bytes(8)), "key 'a' twice"),
     "same field twice": (raw(b'{"a":{"dtype":"F32","dtype":"F32"}}', bytes(8)), "key 'dtype' twice"),
     "same name twice, written otherwise": (raw(b'{"a":1,"\\u0061":1}'), "key 'a' twice"),
-    "deep json in a tensor": (raw(b'{"a":' + b'{"a":' * 100_000), "not correct JSON|at most 20000"),
+    "deep json in a tensor": (raw(b'{"a":' + b'{"a":' * 100_000), "not correct JSON|at most 10000"),
     "150000 tensors": (
         raw(b"{" + b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},' * 150_000),
-        "at most 20000 are read",
+        "at most 10000 are read",
     ),
-    "2 million lists": (raw(b'{"a":[' + b"[]," * 2_500_000), "at most 20000 are read"),
-    "4 million numbers": (raw(b'{"a":[' + b"1," * 3_900_000), "at most 20000 are read"),
-    "200000 texts": (raw(b'{"__metadata__":{' + b'"a":"",' * 200_000), "at most 20000 are read"),
+    "10000 tensors, the last one wrong": (raw(MANY | {"a.9999": entry("F16", [2], (39996, 40001))}), "takes 5 bytes"),
+    "2 million lists": (raw(b'{"a":[' + b"[]," * 2_500_000), "at most 10000 are read"),
+    "4 million numbers": (raw(b'{"a":[' + b"1," * 3_900_000), "at most 10000 are read"),
+    "200000 texts": (raw(b'{"__metadata__":{' + b'"a":"",' * 200_000), "at most 10000 are read"),
     "a text without an end": (raw(b'{"a":"' + b'\\"' * 3_900_000), "not correct JSON"),
     "a path out of its folder": (raw({"../../a": entry()}, bytes(8)), "has a name that is a path"),
     "a path out of its folder, by the other slash": (raw({"a\\..\\b": entry()}, bytes(8)), "has a name that is a path"),

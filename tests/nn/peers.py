@@ -1,75 +1,31 @@
 """The same networks in diffusers and transformers, at full size from the published configurations, and shrunken.
 
-The full-size tables are written out as published, apart from our own configurations. A shrunken pair changes the same
-numbers in both.
+The U-Nets' tables are those of `benchmarks.families`; the others are written out as published, apart from our own
+configurations.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from rein.nn.specs import POCKET, SD15, SD21_BASE, SDXL, AutoencoderConfig, TextTowerConfig, UNetConfig
+from benchmarks.families import family, shrunken_unet, unet_options
+from rein.nn.specs import POCKET, AutoencoderConfig, TextTowerConfig, UNetConfig
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-UNET_SD15: dict[str, Any] = {
-    "in_channels": 4,
-    "out_channels": 4,
-    "block_out_channels": (320, 640, 1280, 1280),
-    "down_block_types": ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-    "up_block_types": ("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-    "layers_per_block": 2,
-    "cross_attention_dim": 768,
-    "attention_head_dim": 8,
-}
-"""runwayml/stable-diffusion-v1-5. diffusers' `attention_head_dim` is the number of heads."""
-
-UNET_SD2: dict[str, Any] = {
-    **UNET_SD15,
-    "cross_attention_dim": 1024,
-    "attention_head_dim": (5, 10, 20, 20),
-    "use_linear_projection": True,
-}
-"""stabilityai/stable-diffusion-2-1 and -base."""
-
-UNET_SDXL: dict[str, Any] = {
-    "in_channels": 4,
-    "out_channels": 4,
-    "block_out_channels": (320, 640, 1280),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-    "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "layers_per_block": 2,
-    "transformer_layers_per_block": (1, 2, 10),
-    "cross_attention_dim": 2048,
-    "attention_head_dim": (5, 10, 20),
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
-}
-"""stabilityai/stable-diffusion-xl-base-1.0."""
-
-UNET_REFINER: dict[str, Any] = {
-    **UNET_SDXL,
-    "block_out_channels": (384, 768, 1536, 1536),
-    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
-    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-    "transformer_layers_per_block": 4,
-    "cross_attention_dim": 1280,
-    "attention_head_dim": (6, 12, 24, 24),
-    "projection_class_embeddings_input_dim": 2560,
-}
-"""stabilityai/stable-diffusion-xl-refiner-1.0."""
-
+UNET_SD15 = unet_options("sd15")
+UNET_SD2 = unet_options("sd21-base")
+UNET_SDXL = unet_options("sdxl")
+UNET_REFINER = unet_options("sdxl-refiner")
 UNET_POCKET: dict[str, Any] = {
     "in_channels": 12,
     "out_channels": 12,
@@ -134,32 +90,20 @@ class SmallUNet:
     peer: dict[str, Any]
 
 
-def _small(config: UNetConfig, peer: dict[str, Any], extra: int = 0) -> SmallUNet:
-    """The pair with a sixteenth or so of the channels, and `extra` more channels in."""
-    levels = len(config.channels)
-    channels = (24, 32, 48, 48)[:levels]
-    heads, depth = (2, 4, 6, 3)[:levels], tuple(min(d, 2) for d in config.transformer_depth)
-    config = replace(config, channels=channels, heads=heads, norm_groups=8, context_width=20, transformer_depth=depth)
-    config = replace(config, in_channels=config.in_channels + extra, middle_depth=min(config.middle_depth, 2))
-    peer = {**peer, "block_out_channels": channels, "attention_head_dim": heads, "norm_num_groups": 8}
-    peer |= {"cross_attention_dim": 20, "in_channels": peer["in_channels"] + extra}
-    if config.pooled_width:
-        config = replace(config, pooled_width=28, size_id_width=10 if config.size_ids else 256)
-        peer["projection_class_embeddings_input_dim"] = 28 + 10 * config.size_ids
-    if config.size_ids:
-        peer |= {"addition_time_embed_dim": 10, "transformer_layers_per_block": (1, 2, 2)}
-    return SmallUNet(config, peer)
+def _small(name: str) -> SmallUNet:
+    small = family(name, full=False)
+    return SmallUNet(small.spec.unet, {**unet_options(name), **small.unet})
 
 
 SMALL_UNETS = {
-    "sd1": _small(SD15.unet, UNET_SD15),
-    "sd2": _small(SD21_BASE.unet, UNET_SD2),
-    "sdxl": _small(SDXL.unet, UNET_SDXL),
-    "inpainting": _small(SD15.unet, UNET_SD15, extra=5),
-    "depth": _small(SD21_BASE.unet, UNET_SD2, extra=1),
-    "sdxl-inpainting": _small(SDXL.unet, UNET_SDXL, extra=5),
-    "editing": _small(SD15.unet, UNET_SD15, extra=4),
-    "pocket": _small(POCKET.unet, UNET_POCKET),
+    "sd1": _small("sd15"),
+    "sd2": _small("sd21-base"),
+    "sdxl": _small("sdxl"),
+    "inpainting": _small("sd15-inpainting"),
+    "depth": _small("sd2-depth"),
+    "sdxl-inpainting": _small("sdxl-inpainting"),
+    "editing": _small("sd15-instruct-pix2pix"),
+    "pocket": SmallUNet(*shrunken_unet(POCKET.unet, UNET_POCKET)),
 }
 
 SMALL_AUTOENCODER = AutoencoderConfig(channels=(16, 24, 32), norm_groups=8)

@@ -142,6 +142,7 @@ def test_extra_channels_are_what_the_tasks_need() -> None:
         "sd2-depth": 1,
         "sdxl-inpainting": 5,
         "sdxl-instruct-pix2pix": 4,
+        "pocket-depth": 1,
     }
 
 

@@ -1,4 +1,4 @@
-"""Adapter files (LoRA and its relatives) read into one neutral form, whatever their dialect; and LoRA written.
+"""Adapter files (LoRA and its relatives) read into one neutral form, whatever their dialect.
 
 A file is checked in full when it is read: every tensor finite, every pair complete, every shape that of its layer.
 """
@@ -12,17 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
 
-import torch
 from torch import Tensor
 
 from rein.errors import DamagedFileError, InputError, quoted
 from rein.formats.adapters_dialects import Group, PeftScales, sorted_names
 from rein.formats.adapters_family import refuse_other_family
 from rein.formats.adapters_layers import LayerReader
-from rein.formats.adapters_names import Target, Targets, kohya_name, peft_name
-from rein.formats.tensors import write_tensors
+from rein.formats.adapters_names import Target, Targets
 from rein.formats.weights import Weights, open_weights
 from rein.nn.adapters import Change, Place, check_fit
 from rein.nn.adapters_merge import Use, acting_on, changed_bias, changed_weight
@@ -170,36 +167,3 @@ def baker(uses: Sequence[Use]) -> Callable[[str, str, Tensor], Tensor]:
         return changed_weight(tensor, acting) if last == "weight" else changed_bias(tensor, acting)
 
     return bake
-
-
-def save_adapter(
-    path: str | os.PathLike[str],
-    changes: Mapping[Place, Change],
-    targets: Targets,
-    dialect: Literal["kohya", "peft"] = "kohya",
-    metadata: Mapping[str, str] | None = None,
-) -> None:
-    """Write a plain LoRA, all of it or nothing.
-
-    Args:
-        dialect: "kohya" for the web UIs, with an alpha for each layer; "peft" for diffusers, which reads no alpha of a
-            layer: `scale` is multiplied into `up`.
-
-    Raises:
-        InputError: a change that is no plain LoRA.
-        OutputError: the file cannot be written.
-    """
-    tensors: dict[str, Tensor] = {}
-    for place, change in changes.items():
-        if change.kind != "lora" or change.tensors.keys() != {"up", "down"}:
-            raise InputError(f"layer {place[1]} has a change of kind {change.kind!r}: only plain LoRA can be saved")
-        up, down = change.tensors["up"].detach(), change.tensors["down"].detach()
-        if dialect == "kohya":
-            name = kohya_name(place, len(targets.spec.towers))
-            tensors |= {f"{name}.lora_up.weight": up, f"{name}.lora_down.weight": down}
-            tensors[f"{name}.alpha"] = torch.tensor(change.scale * down.shape[0])
-        else:
-            name = peft_name(place)
-            tensors[f"{name}.lora_A.weight"] = down
-            tensors[f"{name}.lora_B.weight"] = (up.float() * change.scale).to(up.dtype)
-    write_tensors(path, tensors, metadata)

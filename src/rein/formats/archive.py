@@ -13,6 +13,7 @@ compared when the file is opened. Those of storages would need all the data to b
 from __future__ import annotations
 
 import mmap
+import re
 import struct
 import zlib
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from rein.formats.pickle_tensors import StoredTensor, refuse
 from rein.formats.pickles import PICKLE_LIMIT, Unpickler
 from rein.formats.placed import Contents, PlacedTensor
 
-ENTRY_LIMIT = 10_000
+ENTRY_LIMIT = 6_000
 """Entries of an archive; SDXL with its averages has about 4,200."""
 
 _SMALL = 2**20
@@ -32,6 +33,7 @@ _END_64 = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR_64 = struct.Struct("<4sIQI")
 _CENTRAL = struct.Struct("<4s6H3I5H2I")
 _LOCAL = struct.Struct("<4s5H3I2H")
+_USUAL_NAME = re.compile(rb"\w[\w.-]*+(?:/\w[\w.-]*+)*+")
 _UTF8, _DESCRIPTOR_FOLLOWS = 0x800, 0x8
 _IN_64 = 0xFFFFFFFF
 
@@ -132,8 +134,9 @@ def _central(data: mmap.mmap, position: int, end: int) -> tuple[ArchiveEntry, in
     name = _name(data[start : start + name_length])
     if method or flags & ~(_UTF8 | _DESCRIPTOR_FOLLOWS):
         refuse(f"its archive has {name!r} compressed or encrypted, which PyTorch does not do: it may be a bomb")
-    extra = data[start + name_length : start + name_length + extra_length]
-    size, packed, offset = _large(extra, [size, packed, offset])
+    if extra_length or _IN_64 in (size, packed, offset):
+        extra = data[start + name_length : start + name_length + extra_length]
+        size, packed, offset = _large(extra, [size, packed, offset])
     if size != packed or disk:
         refuse(f"its archive says two sizes of {name!r}")
     return ArchiveEntry(name, offset, size, checksum, flags), stop
@@ -141,6 +144,8 @@ def _central(data: mmap.mmap, position: int, end: int) -> tuple[ArchiveEntry, in
 
 def _name(text: bytes) -> str:
     """The name of an entry: parts with slashes between them, all below one folder."""
+    if len(text) <= 300 and _USUAL_NAME.fullmatch(text):
+        return text.decode("ascii")
     try:
         name = text.decode("utf-8")
     except UnicodeDecodeError:

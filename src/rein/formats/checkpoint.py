@@ -37,6 +37,7 @@ from rein.formats.folder import (
     combined_hash,
     file_digest,
     read_description,
+    tokenizer_home,
     tower_file,
     weight_files,
     write_description,
@@ -214,14 +215,15 @@ def _build_own(folder: Path, device: torch.device | str, dtype: torch.dtype, opt
     description = read_description(folder)
     spec = description.spec
     modules = build_networks(spec, folder / SPEC_FILE)
+    places = {name: description.place(folder, name) for name in modules}
     for name, module in modules.items():
         if name == AUTOENCODER_FILE and options.autoencoder is not None:
             continue
-        _check_size(folder / name, description.files.get(name))
-        _fill(module, folder / name, device, dtype)
+        _check_size(places[name], description.files.get(name))
+        _fill(module, places[name], device, dtype)
     if options.prediction is not None:
         spec = replace(spec, prediction=options.prediction)
-    files = {name: folder / name for name in modules if name != AUTOENCODER_FILE or options.autoencoder is None}
+    files = {name: path for name, path in places.items() if name != AUTOENCODER_FILE or options.autoencoder is None}
     networks = dict(zip(part_names(spec), modules.values(), strict=True))
     return Built(spec, networks, files), _complete_hash(description)
 
@@ -271,8 +273,8 @@ def _check_names(names: set[str], what: str, path: Path) -> None:
 def _read_tokenizer(folder: Path, spec: ModelSpec) -> Tokenizer:
     if spec.vocabulary == "clip":
         tokenizer, name = clip_tokenizer(), "CLIP's vocabulary"
-    elif (folder / TOKENIZER_FILE).is_file():
-        tokenizer, name = Tokenizer.from_files(folder), TOKENIZER_FILE
+    elif (home := tokenizer_home(folder)) is not None:
+        tokenizer, name = Tokenizer.from_files(home), TOKENIZER_FILE
     else:
         raise DamagedFileError(f"{folder} lacks {TOKENIZER_FILE}: fetch or save the model again")
     for config in spec.towers:

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from rein.errors import DamagedFileError, InputError
 from rein.formats.adapters import looks_like_adapter
+from rein.formats.averages import has_averages, with_plain_names
 from rein.formats.embeddings import looks_like_embedding
 from rein.formats.folder import check_numbers
 from rein.formats.keys import Place, part_names
@@ -50,7 +51,8 @@ class Detection:
         spec: the family's row, for a model or a U-Net of a known family.
         layout: where each part that was found lies.
         settled: whether names, shapes and texts tell the prediction; if not, `spec` has the likelier one.
-        ema: whether there is a second, averaged U-Net.
+        ema: whether there is an averaged U-Net.
+        ema_only: whether that is the only one; `layout` and measures are then those of the plain one.
         note: what kind of other file it is, or why its family is unknown; "" where there is nothing to say.
     """
 
@@ -60,6 +62,7 @@ class Detection:
     settled: bool = True
     ema: bool = False
     note: str = ""
+    ema_only: bool = False
 
     @property
     def family(self) -> str:
@@ -101,27 +104,31 @@ def detect(
         infos: shape of each tensor by name; `Weights.infos` or a safetensors header's tensors.
         rows: the families to choose from; None for all that Rein knows.
     """
-    shapes = {name: tuple(info.shape) for name, info in infos.items()}
+    shapes: Shapes = {name: tuple(info.shape) for name, info in infos.items()}
     small = Detection("embedding") if looks_like_embedding(infos) else _small_kind(shapes)
     if small is not None:
         return small
     unet, autoencoder, towers = find_unet(shapes), find_autoencoder(shapes), find_towers(shapes)
+    own, known = _own_row(metadata), list(VARIANTS.values() if rows is None else rows)
+    ema, ema_only = has_averages(shapes), False
+    if unet is None and ema:
+        shapes = with_plain_names(shapes, own or known)
+        unet = find_unet(shapes)
+        ema_only = unet is not None
     if unet is None:
         return _without_unet(shapes, autoencoder, [place for place, _ in towers])
-    known = list(VARIANTS.values() if rows is None else rows)
     measures = unet_measures(shapes, unet)
-    fitting = _own_row(metadata) or [row for row in known if UNetMeasures.of(row.unet) == measures]
+    fitting = own or [row for row in known if UNetMeasures.of(row.unet) == measures]
     kind: Kind = "unet" if autoencoder is None and not towers else "model"
-    ema = any(name.startswith("model_ema.") for name in shapes)
     if not fitting:
-        return Detection(kind, None, {"unet": unet}, ema=ema, note=_unknown_family(measures))
+        return Detection(kind, None, {"unet": unet}, ema=ema, note=_unknown_family(measures), ema_only=ema_only)
     spec, settled = _predicted(fitting, shapes, metadata)
     layout = {"unet": unet}
     if autoencoder is not None:
         layout["autoencoder"] = autoencoder
         spec = replace(spec, autoencoder=_fitted_autoencoder(shapes, autoencoder, spec))
     layout |= _matched_towers(spec, towers)
-    return Detection(kind, spec, layout, settled, ema)
+    return Detection(kind, spec, layout, settled, ema, ema_only=ema_only)
 
 
 def _small_kind(shapes: Shapes) -> Detection | None:

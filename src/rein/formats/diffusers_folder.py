@@ -12,7 +12,6 @@ Weights may be split into shards listed in an index, come in variants (`.fp16.`)
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from typing import Any
 import torch
 
 from rein.errors import DamagedFileError, InputError, quoted
+from rein.files import parse_json
 from rein.formats.diffusers_configs import named, read_autoencoder, read_schedule, read_tower, read_unet
 from rein.formats.fill import Fit, Shards, compare, fill
 from rein.formats.keys import KeyMap, Place, key_map, networks_of, part_names
@@ -51,8 +51,8 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     try:
-        value = json.loads(text.decode("utf-8")) if len(text) <= _LARGEST_JSON else None
-    except (ValueError, RecursionError) as error:
+        value = parse_json(text) if len(text) <= _LARGEST_JSON else None
+    except ValueError as error:
         raise DamagedFileError(f"cannot read {path}: it is not valid JSON ({str(error)[:100]})") from error
     if not isinstance(value, dict):
         raise DamagedFileError(f"cannot read {path}: it is not a JSON object of less than {_LARGEST_JSON} bytes")
@@ -141,7 +141,7 @@ def weight_paths(folder: Path, variant: str | None) -> Files:
     if wanted not in found:
         others = ", ".join(quoted(kind or "the plain one") for kind in found)
         lacks = f"no weights of variant {variant!r}" if variant else "no weights"
-        raise InputError(f"{folder} has {lacks}" + (f"; it has {others}" if others else ""))
+        raise InputError(f"{folder} has {lacks}; {f'it has {others}' if others else 'fetch the model again'}")
     path = folder / found[wanted]
     return _shards(path) if path.name.endswith(".json") else (path,)
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from rein.errors import DamagedFileError, InputError, quoted
+from rein.formats.tensors import write_tensors
 from rein.formats.weights import Weights, open_weights
 from rein.nn.specs import TextTowerConfig
 from rein.text.inversion import Embedding
@@ -74,6 +75,20 @@ def read_embedding(path: str | os.PathLike[str], towers: Sequence[TextTowerConfi
     if len({len(matrix) for matrix in vectors}) != 1:
         raise DamagedFileError(f"cannot use {path}: it has another number of vectors for each text tower")
     return LoadedEmbedding(Embedding(path.stem, vectors), path)
+
+
+def save_embedding(
+    path: str | os.PathLike[str], embedding: Embedding, metadata: Mapping[str, str] | None = None
+) -> Path:
+    """Write a learned word as diffusers and the web UIs read it: for one tower under its name, for two as SDXL's.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    names = (embedding.name,) if len(embedding.vectors) == 1 else _PAIRS[0]
+    tensors = {name: matrix.contiguous() for name, matrix in zip(names, embedding.vectors, strict=True)}
+    write_tensors(path, tensors, metadata)
+    return Path(path)
 
 
 def _names(weights: Weights, path: Path, towers: int) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 A network is built without memory first. A tensor that already has the wanted type stays a view of the mapped file; any
 other is read, converted and let go before the next one, so that memory stays at the size of the finished weights and
-one tensor more. Convolutions run channels last on every device, so their weights are read into that order at once.
+one tensor more. Convolutions run channels last on every device. Those that are converted are read into that order;
+those in the file are put into it when they are first called, and their place in the file is let go then.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import re
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +23,7 @@ from rein.errors import DamagedFileError, quoted
 from rein.formats.keys import SHOWN, Entry, KeyMap
 from rein.formats.placed import PlacedTensor
 from rein.formats.weights import Weights
+from rein.nn.order import order_when_called
 
 _NOT_NEEDED = re.compile(
     r"^model_ema\."
@@ -137,30 +140,31 @@ def fill(
     weights: WeightTable,
     device: torch.device | str,
     dtype: torch.dtype,
-    names: Mapping[str, str] | None = None,
 ) -> nn.Module:
     """Give `network` the tensors of `entries`, in evaluation mode and without gradients; returns it.
-
-    Args:
-        names: instead of an entry's name, the one to read (averaged weights).
 
     Raises:
         DamagedFileError: a tensor is not of a number format for weights.
     """
     state: dict[str, Tensor] = {}
+    in_file: dict[str, str] = {}
     on_cpu = torch.device(device).type == "cpu"
     for entry in entries:
-        name = entry.original if names is None else names.get(entry.original, entry.original)
+        name = entry.original
         stored = weights.dtype(name)
         if not stored.is_floating_point:
             raise DamagedFileError(f"tensor {quoted(name)} holds {stored}, not weights")
         views = entry.to_native(weights[name])
-        if on_cpu and stored == dtype and not _is_convolution(entry.shape):
+        if on_cpu and stored == dtype:
             state |= views
+            if _is_convolution(entry.shape):
+                in_file |= dict.fromkeys(views, name)
             continue
         state |= {native: _converted(view, device, dtype) for native, view in views.items()}
         weights.release(name)
     network.load_state_dict(state, assign=True)
+    for native, name in in_file.items():
+        order_when_called(network.get_submodule(native.rpartition(".")[0]), partial(weights.release, name))
     return network.eval().requires_grad_(False)
 
 

@@ -4,6 +4,8 @@
      "model": {...},                                            a `ModelSpec`
      "files": {"unet.safetensors": {"bytes": 1, "sha256": "..."}, ...}}
 
+A file that an embedded model has too may be left there: its record then has that model's name, "of": "pocket".
+
 Networks are built without memory ("meta" tensors); weights are given to them later.
 """
 
@@ -12,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -21,11 +23,13 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from rein.errors import DamagedFileError, InputError, quoted
-from rein.files import atomic_file
+from rein.files import atomic_file, parse_json
+from rein.formats.embedded import EMBEDDED, embedded_folder
 from rein.nn.autoencoder import Autoencoder
 from rein.nn.clip import TextTower
 from rein.nn.specs import AutoencoderConfig, ModelSpec, TextTowerConfig, UNetConfig, from_dict, to_dict
 from rein.nn.unet import UNet
+from rein.text.tokenizer import FILE_NAME as TOKENIZER_FILE
 
 FORMAT, VERSION = "rein-model", 1
 SPEC_FILE = "model.json"
@@ -41,10 +45,11 @@ _MOST_ENTRIES = 64
 
 @dataclass(frozen=True)
 class WeightRecord:
-    """What `model.json` tells of a weight file."""
+    """What `model.json` tells of a weight file; `of` is the embedded model in whose folder it is, "" for its own."""
 
     bytes: int
     sha256: str
+    of: str = ""
 
 
 @dataclass(frozen=True)
@@ -59,6 +64,15 @@ class Description:
         """SHA-256 over the names and SHA-256 of all weight files, 64 hexadecimal digits; "" where none are recorded."""
         return combined_hash({name: record.sha256 for name, record in self.files.items()})
 
+    def home(self, folder: Path, name: str) -> Path:
+        """Where weight file `name` of the model in `folder` is: in there, or in the folder of an embedded model."""
+        record = self.files.get(name)
+        return embedded_folder(record.of) if record is not None and record.of else folder
+
+    def place(self, folder: Path, name: str) -> Path:
+        """The path of weight file `name` of the model in `folder`."""
+        return self.home(folder, name) / name
+
 
 def combined_hash(digests: Mapping[str, str]) -> str:
     """One SHA-256 of several files' names and SHA-256; "" for none."""
@@ -72,6 +86,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
+def is_recorded(path: Path, record: WeightRecord | None) -> bool:
+    """Whether a file is, bit for bit, the one that was saved; true where nothing was recorded. Reads all of it."""
+    return record is None or file_digest(path) == record.sha256
+
+
 def tower_file(index: int) -> str:
     """The file of text tower `index`, from 0."""
     return "text_tower.safetensors" if index == 0 else f"text_tower_{index + 1}.safetensors"
@@ -82,13 +101,42 @@ def weight_files(spec: ModelSpec) -> tuple[str, ...]:
     return (UNET_FILE, AUTOENCODER_FILE, *(tower_file(index) for index in range(len(spec.towers))))
 
 
-def write_description(folder: Path, spec: ModelSpec) -> None:
-    """Write `model.json` for the weight files that are in `folder`. Raises `OutputError`."""
-    paths = {name: folder / name for name in weight_files(spec)}
-    files = {name: {"bytes": path.stat().st_size, "sha256": file_digest(path)} for name, path in paths.items()}
+def write_description(folder: Path, spec: ModelSpec, base: str = "") -> None:
+    """Write `model.json` for the weight files that are in `folder`; those that are not are `base`'s, an embedded model.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    records = {}
+    for name in weight_files(spec):
+        of = base if base and not (folder / name).is_file() else ""
+        path = (embedded_folder(of) if of else folder) / name
+        records[name] = WeightRecord(path.stat().st_size, file_digest(path), of)
+    files = {name: {key: value for key, value in asdict(record).items() if value} for name, record in records.items()}
     content = {"format": FORMAT, "version": VERSION, "model": to_dict(spec), "files": files}
     with atomic_file(folder / SPEC_FILE) as handle:
         handle.write((json.dumps(content, indent=1) + "\n").encode())
+
+
+def leave_out(folder: Path, base: str) -> None:
+    """Remove from a model's folder what the embedded model `base` has too: weight files, and with its tower the words.
+
+    Raises:
+        InputError, DamagedFileError: as `read_description`.
+        OutputError: `model.json` cannot be written.
+    """
+    spec, home = read_description(folder).spec, embedded_folder(base)
+
+    def same(name: str) -> bool:
+        paths = folder / name, home / name
+        return all(path.is_file() for path in paths) and file_digest(paths[0]) == file_digest(paths[1])
+
+    shared = [name for name in weight_files(spec) if same(name)]
+    if tower_file(0) in shared and same(TOKENIZER_FILE):
+        shared.append(TOKENIZER_FILE)
+    for name in shared:
+        (folder / name).unlink()
+    write_description(folder, spec, base)
 
 
 def read_description(folder: Path) -> Description:
@@ -99,7 +147,10 @@ def read_description(folder: Path) -> Description:
         DamagedFileError: the file is not JSON, of a later version, or does not describe a model.
     """
     path = folder / SPEC_FILE
-    content = _parsed(_text(folder), path)
+    try:
+        content = parse_json(_text(folder))
+    except ValueError as error:
+        raise DamagedFileError(f"cannot read {path}: it is not valid JSON ({str(error)[:100]})") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         _refuse(path, f'it is not a "{FORMAT}" description')
     if content.get("version") != VERSION:
@@ -116,6 +167,17 @@ def read_description(folder: Path) -> Description:
     return Description(spec, _records(content.get("files", {}), path))
 
 
+def tokenizer_home(folder: Path) -> Path | None:
+    """Which folder has the vocabulary of a model of Rein's: its own, or that of its first text tower; None if neither.
+
+    Raises as `read_description`.
+    """
+    if (folder / TOKENIZER_FILE).is_file():
+        return folder
+    home = read_description(folder).home(folder, tower_file(0))
+    return home if (home / TOKENIZER_FILE).is_file() else None
+
+
 def _text(folder: Path) -> str:
     path = folder / SPEC_FILE
     try:
@@ -127,16 +189,6 @@ def _text(folder: Path) -> str:
         raise DamagedFileError(f"cannot read {path}: it is not UTF-8 text") from error
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def _parsed(text: str, path: Path) -> Any:
-    def no_constant(name: str) -> NoReturn:
-        raise ValueError(f"{name} is not a number")
-
-    try:
-        return json.loads(text, parse_constant=no_constant)
-    except (ValueError, RecursionError) as error:
-        raise DamagedFileError(f"cannot read {path}: it is not valid JSON ({str(error)[:100]})") from error
 
 
 def check_numbers(value: Any, where: str, path: Path) -> None:
@@ -163,7 +215,12 @@ def _records(files: Any, path: Path) -> dict[str, WeightRecord]:
         size, digest = (entry.get("bytes"), entry.get("sha256")) if isinstance(entry, dict) else (None, None)
         if not isinstance(size, int) or not isinstance(digest, str):
             _refuse(path, f"files.{name} does not give bytes and sha256")
-        records[name] = WeightRecord(size, digest)
+        of = entry.get("of", "")
+        if of not in ("", *EMBEDDED):
+            _refuse(
+                path, f"files.{name} is of {quoted(of)}, but only embedded models lend files: {', '.join(EMBEDDED)}"
+            )
+        records[name] = WeightRecord(size, digest, of)
     return records
 
 

@@ -7,24 +7,28 @@ nothing can hide in it and no length can lie.
 
 from __future__ import annotations
 
-import json
-import math
+import gc
 import os
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from rein.errors import DamagedFileError, InputError, quoted
+from rein.files import parse_json
 
 HEADER_LIMIT = 8_000_000
 """The longest header that is read, in bytes. SDXL's has about 300,000, an adapter's with notes a few million."""
 
-TENSOR_LIMIT = 20_000
-"""The most tensors in a file; SDXL has 2,500, a training state of it 10,000."""
+TENSOR_LIMIT = 10_000
+"""The most tensors in a file; SDXL has 2,500, with averages 4,200."""
+
+STATE_LIMIT = 40_000
+"""The most in a training state, which is one's own: five for each that is trained."""
 
 NAME_LIMIT = 1000
 """The longest name of a tensor, in characters."""
@@ -52,13 +56,16 @@ TYPES = {
 }
 """Of each type in the format: PyTorch's name for it, and bytes per element."""
 
-_TEXTS = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\Z)', re.DOTALL)
+_TEXTS = re.compile(rb'"[^"]*+(?:"|\Z)')
+_KEYS = frozenset(("dtype", "shape", "data_offsets"))
 _MAY_MISLEAD = re.compile(r"[/\\:~]|__")
 
 _OTHER_FORMATS = (
     (b"PK\x03\x04", "a PyTorch or ZIP archive, which may hold code to run, and not a safetensors file"),
     (b"\x80", "a Python pickle, which is code to run, and not a safetensors file"),
     (b"GGUF", "a GGUF file, not a safetensors file"),
+    (b"\x89PNG", "a picture, not a safetensors file"),
+    (b"\xff\xd8\xff", "a picture, not a safetensors file"),
     (b"\x89HDF", "an HDF5 file, not a safetensors file"),
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself; fetch that with `git lfs pull`"),
     (b"<", "a web page, not a safetensors file; download it again"),
@@ -101,8 +108,20 @@ def opened(path: str | os.PathLike[str]) -> BufferedReader:
         raise InputError(f"cannot read {os.fspath(path)}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def checked_header(handle: BinaryIO, path: str) -> Header:
-    """As `read_header`, of an open file; `path` is for messages."""
+@contextmanager
+def without_collection() -> Iterator[None]:
+    """Python looks for no cycles of garbage meanwhile: a file's tables hold none, and beside PyTorch a look is slow."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def checked_header(handle: BinaryIO, path: str, most: int = TENSOR_LIMIT) -> Header:
+    """As `read_header`, of an open file; `path` is for messages, `most` the number of tensors that is read."""
     try:
         size = os.fstat(handle.fileno()).st_size
         start = handle.read(32)
@@ -122,7 +141,7 @@ def checked_header(handle: BinaryIO, path: str) -> Header:
         text = handle.read(length)
     except OSError as error:
         raise DamagedFileError(f"cannot read {path}: {error.strerror or error}") from error
-    _check_amount(text, path)
+    _check_amount(text, path, most)
     entries = _parsed(text, path)
     metadata = _checked_metadata(entries.pop("__metadata__", {}), path)
     tensors = {name: _checked_entry(name, entry, path) for name, entry in entries.items()}
@@ -131,14 +150,18 @@ def checked_header(handle: BinaryIO, path: str) -> Header:
     return Header(ordered, metadata, 8 + length)
 
 
-def _check_amount(text: bytes, path: str) -> None:
+def _check_amount(text: bytes, path: str, most: int) -> None:
     """Refuse a header with so much in it that parsing would take seconds. Texts may be long, as they cost nothing."""
-    # A tensor's entry has 10 quotation marks. Within texts they are escaped, of which there may be many.
-    quotes = text.count(b'"') - text.count(b'\\"')
-    rest = b"" if quotes > 12 * TENSOR_LIMIT else _TEXTS.sub(b"", text)
+    plain = text.replace(rb"\\", b"").replace(rb"\"", b"")  # escapes, which stand in texts only
+    quotes = plain.count(b'"')
+    signs = max(plain.count(b"{"), plain.count(b"[") / 2, plain.count(b":") / 5, len(plain) / 200)
+    if quotes <= 12 * most and signs <= most:
+        return  # also if all of it stood outside texts
+    # A tensor's entry has 10 quotation marks.
+    rest = b"" if quotes > 12 * most else _TEXTS.sub(b"", plain)
     tensors = max(quotes / 12, rest.count(b"{") - 2, rest.count(b"[") / 2, rest.count(b":") / 5, len(rest) / 100)
-    if tensors > TENSOR_LIMIT:
-        _refuse(path, f"its header is that of {int(tensors)} tensors; at most {TENSOR_LIMIT} are read")
+    if tensors > most:
+        _refuse(path, f"its header is that of {int(tensors)} tensors; at most {most} are read")
 
 
 def _parsed(text: bytes, path: str) -> dict[str, Any]:
@@ -152,10 +175,10 @@ def _parsed(text: bytes, path: str) -> dict[str, Any]:
     if not text.startswith(b"{"):
         _refuse(path, "its header does not begin with '{'")
     try:
-        entries = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
+        entries = parse_json(text.decode("utf-8"), without_duplicates)
     except UnicodeDecodeError as error:
         raise DamagedFileError(f"cannot read {path}: its header is not UTF-8 text") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DamagedFileError(f"cannot read {path}: its header is not correct JSON") from error
     assert isinstance(entries, dict), "what begins with a brace and parses is an object"
     return entries
@@ -168,31 +191,49 @@ def _checked_metadata(metadata: Any, path: str) -> dict[str, str]:
 
 
 def _checked_entry(name: str, entry: Any, path: str) -> TensorInfo:
-    label = f"tensor {quoted(name)}"
     problem = name_problem(name)
     if problem is not None:
-        _refuse(path, f"{label} has a name that is {problem}")
-    if not isinstance(entry, dict) or entry.keys() != {"dtype", "shape", "data_offsets"}:
-        _refuse(path, f"{label} is not described by exactly dtype, shape and data_offsets")
+        _refuse(path, f"tensor {quoted(name)} has a name that is {problem}")
+    if not isinstance(entry, dict) or entry.keys() != _KEYS:
+        _refuse(path, f"tensor {quoted(name)} is not described by exactly dtype, shape and data_offsets")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in TYPES:
-        _refuse(path, f"{label} has the type {quoted(dtype)}; known: {', '.join(TYPES)}")
-    if not isinstance(shape, list) or not all(_is_natural(extent) for extent in shape):
-        _refuse(path, f"{label} has the shape {quoted(shape)}, not a list of whole numbers from 0")
-    # A zero among the extents must not hide others that overflow PyTorch's 64-bit sizes.
-    if len(shape) > 64 or math.prod(extent for extent in shape if extent) >= 2**60:
-        _refuse(path, f"{label} has the impossible shape {quoted(shape)}")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(_is_natural(offset) for offset in offsets):
-        _refuse(path, f"{label} has the offsets {quoted(offsets)}, not two whole numbers from 0")
+        _refuse(path, f"tensor {quoted(name)} has the type {quoted(dtype)}; known: {', '.join(TYPES)}")
+    if not _are_naturals(shape):
+        _refuse(path, f"tensor {quoted(name)} has the shape {quoted(shape)}, not a list of whole numbers from 0")
+    size, real = _product(shape)
+    if len(shape) > 64 or real >= 2**60:
+        _refuse(path, f"tensor {quoted(name)} has the impossible shape {quoted(shape)}")
+    if not _are_naturals(offsets) or len(offsets) != 2:
+        _refuse(path, f"tensor {quoted(name)} has the offsets {quoted(offsets)}, not two whole numbers from 0")
     start, end = offsets
-    needed = math.prod(shape) * TYPES[dtype][1]
+    needed = size * TYPES[dtype][1]
     if end - start != needed:
-        _refuse(path, f"{label} takes {end - start} bytes by its offsets and {needed} by its shape and type")
+        took = f"{end - start} bytes by its offsets and {needed} by its shape and type"
+        _refuse(path, f"tensor {quoted(name)} takes {took}")
     return TensorInfo(dtype, tuple(shape), start, end)
 
 
-def _is_natural(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**63  # to isinstance a bool is an int
+def _are_naturals(values: Any) -> bool:
+    """Whether it is a list of whole numbers from 0; to `isinstance` a bool would be one."""
+    if not isinstance(values, list):
+        return False
+    for value in values:
+        if type(value) is not int or not 0 <= value < 2**63:
+            break
+    else:
+        return True
+    return False
+
+
+def _product(shape: list[int]) -> tuple[int, int]:
+    """All extents multiplied, and all but the zeros, which must not hide others that overflow PyTorch's sizes."""
+    real = 1
+    for extent in shape:
+        real *= extent or 1
+        if real >= 2**60:
+            break
+    return (0 if 0 in shape else real), real
 
 
 def _check_cover(tensors: Mapping[str, TensorInfo], size: int, path: str) -> None:

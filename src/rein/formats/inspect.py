@@ -1,4 +1,4 @@
-"""What one of Rein's model folders holds, from headers alone: no weight is read."""
+"""What one of Rein's model folders holds, from headers; the numbers are read only to hash."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from rein.errors import DamagedFileError, InputError
-from rein.formats.folder import SPEC_FILE, build_networks, read_description
+from rein.formats.folder import (
+    SPEC_FILE,
+    WeightRecord,
+    build_networks,
+    is_recorded,
+    read_description,
+    tokenizer_home,
+)
 from rein.formats.header import Header
 from rein.formats.tensors import read_header
 from rein.nn.specs import VARIANTS, ModelSpec
@@ -66,8 +73,11 @@ class Inspection:
         return tuple(f"{name} is missing" for name in self.missing) + wrong
 
 
-def inspect_folder(folder: str | os.PathLike[str]) -> Inspection:
+def inspect_folder(folder: str | os.PathLike[str], hashed: bool = True) -> Inspection:
     """Look at a model folder. What is wrong with its weight files is told, not raised.
+
+    Args:
+        hashed: read the weight files in full and compare their SHA-256 with what was recorded when they were saved.
 
     Raises:
         InputError: it is no model folder.
@@ -79,12 +89,13 @@ def inspect_folder(folder: str | os.PathLike[str]) -> Inspection:
     networks = build_networks(spec, folder / SPEC_FILE)
     files, missing = [], []
     for name, network in networks.items():
-        if not (folder / name).is_file():
+        path = description.place(folder, name)
+        if not path.is_file():
             missing.append(name)
             continue
         wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-        files.append(_weight_file(folder / name, wanted, recorded[name].bytes if name in recorded else 0))
-    if spec.vocabulary == "own" and not (folder / TOKENIZER_FILE).is_file():
+        files.append(_weight_file(path, wanted, recorded.get(name), hashed))
+    if spec.vocabulary == "own" and tokenizer_home(folder) is None:
         missing.append(TOKENIZER_FILE)
     return Inspection(folder, spec, _changes(spec), tuple(files), description.weights_hash, tuple(missing))
 
@@ -96,18 +107,23 @@ def _changes(spec: ModelSpec) -> tuple[str, ...] | None:
     return tuple(entry.name for entry in fields(spec) if getattr(spec, entry.name) != getattr(known, entry.name))
 
 
-def _weight_file(path: Path, wanted: dict[str, tuple[int, ...]], size: int) -> WeightFile:
+def _weight_file(
+    path: Path, wanted: dict[str, tuple[int, ...]], record: WeightRecord | None, hashed: bool
+) -> WeightFile:
     try:
         header = read_header(path)
     except (DamagedFileError, InputError) as error:
         return WeightFile(path.name, path.stat().st_size, problems=(str(error).removeprefix(f"cannot read {path}: "),))
     found = {name: info.shape for name, info in header.tensors.items()}
+    size = path.stat().st_size
+    same_size = record is None or record.bytes == size
     shared = wanted.keys() & found.keys()
     problems = [
         _count(len(wanted.keys() - found.keys()), "of this network's tensors missing"),
         _count(len(found.keys() - wanted.keys()), "unknown to this network"),
         _count(sum(wanted[name] != found[name] for name in shared), "of another shape"),
-        f"{path.stat().st_size} bytes, {size} when it was saved" if size not in (0, path.stat().st_size) else "",
+        f"{size} bytes, {record.bytes} when it was saved" if record is not None and not same_size else "",
+        "not what was saved: its SHA-256 is another" if hashed and same_size and not is_recorded(path, record) else "",
     ]
     return _described(path, header, tuple(problem for problem in problems if problem))
 

@@ -14,11 +14,10 @@ from typing import Any
 from rein.errors import DamagedFileError, InputError
 from rein.formats.detect import Detection, detect
 from rein.formats.diffusers_folder import folder_names, open_parts, read_diffusers_spec
-from rein.formats.fill import Fit, compare, listed
+from rein.formats.fill import Fit, listed
 from rein.formats.folder import combined_hash, file_digest
-from rein.formats.keys import key_map
 from rein.formats.placed import PlacedTensor
-from rein.formats.single import PART_TITLES, LoadOptions
+from rein.formats.single import PART_TITLES, LoadOptions, fitted
 from rein.formats.weights import open_weights
 from rein.nn.specs import ModelSpec
 
@@ -56,6 +55,7 @@ class FileReport:
     problems: tuple[str, ...] = ()
     note: str = ""
     ema: bool = False
+    ema_only: bool = False
     sha256: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
 
@@ -84,6 +84,7 @@ class FileReport:
             "sha256": self.sha256 or None,
             "short_hash": self.sha256[:SHORT] or None,
             "ema": self.ema,
+            "ema_only": self.ema_only,
             **{name: {"count": len(names), "names": list(names)} for name, names in named.items()},
             "note": self.note or None,
             "problems": list(self.problems),
@@ -101,8 +102,7 @@ def inspect_single(path: Path, hashed: bool = True) -> FileReport:
     found = detect(weights.infos, weights.metadata)
     fit = Fit()
     if found.spec is not None:
-        layout = {part: place for part, place in found.layout.items() if part in PART_TITLES}
-        fit = compare(key_map(found.spec, layout), weights.infos)
+        _, fit = fitted(path, weights, found, found.spec, LoadOptions())
     return FileReport(
         path=path,
         kind=found.kind,
@@ -115,6 +115,7 @@ def inspect_single(path: Path, hashed: bool = True) -> FileReport:
         problems=_problems(found, fit),
         note=found.note,
         ema=found.ema,
+        ema_only=found.ema_only,
         sha256=file_digest(path) if hashed else "",
         metadata=weights.metadata,
         **_counted(weights.infos),

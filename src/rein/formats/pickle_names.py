@@ -64,7 +64,7 @@ _FUNCTIONS_OF_NUMPY = {"_reconstruct", "scalar", "dtype", "ndarray", "_frombuffe
 
 def named(module: str, name: str) -> Name:
     """A name in a pickle, if a file of weights may have it. Raises `RefusedPickleError`."""
-    found = Name(module, name)
+    found = _KNOWN.get(Name(module, name), Name(module, name))
     parts = [part for part in module.split(".") if module not in ("__main__", "__builtin__")]
     if len(module) + len(name) > 300 or not all(part.isidentifier() for part in [*parts, name]):
         refuse(f"it names {_shown(found)}, which is not the name of a class")
@@ -109,12 +109,25 @@ def made(kind: object, arguments: object) -> object:
 
 
 def _table(arguments: tuple[object, ...]) -> dict[object, object]:
-    """An `OrderedDict`, filled later; a `defaultdict`, whose argument is a class; a `Counter` of a table."""
+    """An `OrderedDict`, filled later or of pairs; a `defaultdict`, whose argument is a class; a `Counter` of one."""
     if arguments and isinstance(arguments[0], dict):
         return arguments[0]  # itself, for copies of copies could grow without end
+    if arguments and isinstance(arguments[0], list):
+        return _of_pairs(arguments[0])
     if arguments and not isinstance(arguments[0], Name | None):
         refuse("it has a table that is not made empty")
     return {}
+
+
+def _of_pairs(pairs: list[object]) -> dict[object, object]:
+    """A table as Python 2 wrote it: a list of pairs, which is emptied, for copies without end could be made of it."""
+    table: dict[object, object] = {}
+    for pair in pairs:
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str | int):
+            refuse("it has a table made of what are not keys and values")
+        table[pair[0]] = pair[1]
+    pairs.clear()
+    return table
 
 
 def _items(arguments: tuple[object, ...]) -> list[object] | tuple[object, ...]:
@@ -176,3 +189,5 @@ for _module in ("builtins", "__builtin__"):
     _CALLS |= {Name(_module, _name): _items for _name in ("set", "frozenset", "list")}
 for _module in ("copyreg", "copy_reg"):
     _CALLS[Name(_module, "_reconstructor")] = _reconstructed
+_KNOWN = {name: name for name in (*_CALLS, *_NOT_CALLED)}
+"""The very objects that the tables have, which are looked up faster than their equals."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn, TypeGuard
@@ -126,40 +125,45 @@ def _tensor(arguments: tuple[object, ...], dtype: str | None = None) -> StoredTe
     [first], extents, steps = _naturals((offset,)), _naturals(shape), _naturals(strides)
     if len(extents) != len(steps):
         refuse(f"it has a tensor with {len(extents)} extents and {len(steps)} strides")
-    # A zero among the extents must not hide others that overflow PyTorch's 64-bit sizes.
-    if math.prod(extent for extent in extents if extent) >= 2**60:
-        refuse(f"it has a tensor of the impossible shape {list(extents)}")
     kind = dtype or source.dtype
-    plain = _lies_in_rows(extents, steps)
-    last = sum((extent - 1) * step for extent, step in zip(extents, steps, strict=True))
-    if 0 not in extents and (first + last + 1) * TYPES[kind][1] > source.bytes:
+    plain, last = _geometry(extents, steps)
+    if last >= 0 and (first + last + 1) * TYPES[kind][1] > source.bytes:
         refuse(f"it has a tensor of shape {list(extents)} that reaches beyond its storage of {source.bytes} bytes")
     return StoredTensor(source, kind, first, extents, None if plain else steps)
 
 
 def _naturals(numbers: object) -> tuple[int, ...]:
     """A tuple of whole numbers from 0, checked."""
-    if not isinstance(numbers, tuple) or len(numbers) > _MOST_DIMENSIONS or not all(map(_is_natural, numbers)):
-        refuse(f"it has a tensor whose offset, shape or strides are not up to {_MOST_DIMENSIONS} whole numbers from 0")
-    return numbers
+    if isinstance(numbers, tuple) and len(numbers) <= _MOST_DIMENSIONS:
+        for number in numbers:
+            if type(number) is not int or not 0 <= number < _LARGEST_SIZE:
+                break
+        else:
+            return numbers
+    refuse(f"it has a tensor whose offset, shape or strides are not up to {_MOST_DIMENSIONS} whole numbers from 0")
 
 
-def _lies_in_rows(shape: tuple[int, ...], strides: tuple[int, ...]) -> bool:
-    """Whether elements lie in rows; refused where two indices lead to one element, so that few bytes seem many."""
-    real = [(stride, extent) for extent, stride in zip(shape, strides, strict=True) if extent > 1]
+def _geometry(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[bool, int]:
+    """Whether elements lie in rows, and how far behind the first the last one is; -1 where there is none.
+
+    Refused where the shape overflows PyTorch's sizes, or two indices lead to one element, so that few bytes seem many.
+    """
+    plain, size = True, 1
+    for extent, stride in zip(shape[::-1], strides[::-1], strict=True):
+        plain = plain and (extent <= 1 or stride == size)
+        size *= extent or 1  # a zero among the extents must not hide others that overflow
+    if size >= 2**60:
+        refuse(f"it has a tensor of the impossible shape {list(shape)}")
     if 0 in shape:
-        return True
+        return True, -1
+    if plain:
+        return True, size - 1
     reach = 0
-    for stride, extent in sorted(real):
-        if stride <= reach:
+    for stride, extent in sorted(zip(strides, shape, strict=True)):
+        if extent > 1 and stride <= reach:
             refuse(f"it has a tensor of shape {list(shape)} whose elements overlap")
         reach += stride * (extent - 1)
-    expected = 1
-    for stride, extent in reversed(real):
-        if stride != expected:
-            return False
-        expected *= extent
-    return True
+    return False, reach
 
 
 def _tensor_v2(arguments: tuple[object, ...]) -> StoredTensor:

@@ -3,7 +3,7 @@
 A pickle is a program for a machine with a stack and a memo; see Python's `pickletools` for its opcodes. This machine
 has no import and no call: what a name stands for is decided by `rein.formats.pickle_names`, where every answer is a
 tensor's description, plain data, a placeholder or a refusal. Work and memory are bounded by the limits below, which
-leave room for SDXL's checkpoint with its averages, or SD1's with its optimiser (150,000 opcodes, 13,000 calls).
+leave room for SDXL's checkpoint with its averages, or SD1's with its optimiser (140,000 opcodes, 13,000 calls).
 """
 
 from __future__ import annotations
@@ -17,13 +17,18 @@ from rein.formats.pickle_tensors import Name, Storage, module_class, refuse, sto
 from rein.formats.pickle_texts import NUMBER_LIMIT, decoded, escaped_text, place, quoted_text, real_number, whole_number
 
 PICKLE_LIMIT = 64 * 2**20
-OPCODE_LIMIT = 200_000
+OPCODE_LIMIT = 150_000
 CALL_LIMIT = 20_000
 MARK_LIMIT = 1000
 MEMO_LIMIT = 1_000_000
 LINE_LIMIT = 1000
-"""Bytes of a pickle; opcodes; names, calls and storages together; open marks; the highest place in the memo;
-characters of a number or name that is written as a line."""
+"""Bytes of a pickle; opcodes; names, calls, storages and lines of text together; open marks; the highest place in the
+memo; characters of a number or name that is written as a line."""
+
+_PUTS, _GETS, _BININT1 = frozenset(b"qr"), frozenset(b"hj"), ord("K")
+_FOUR_BYTES = struct.Struct("<I")
+_USUAL = {**dict.fromkeys(b"qhK", 1), **dict.fromkeys(b"rj", 4)}
+"""Opcodes that a file of weights has most, with the bytes after them: values kept, asked for again, small numbers."""
 
 _REFUSED = {
     "i": "INST, which makes an object of a class",
@@ -62,7 +67,7 @@ class Unpickler:
 
     def load(self) -> object:
         """The value that the pickle builds. Raises `RefusedPickleError`."""
-        data, end = self.data, self._end
+        data, end, memo = self.data, self._end, self._memo
         for _ in range(OPCODE_LIMIT):
             position = self.position
             if position >= end:
@@ -70,6 +75,16 @@ class Unpickler:
             if self._frame_end and position >= self._frame_end:
                 self._leave_frame()
             code = data[position]
+            size = _USUAL.get(code, 0)
+            if size and position + size < end:  # two thirds of a usual file: done here, unless something is wrong
+                self.position = position + 1 + size
+                number = data[position + 1] if size == 1 else _FOUR_BYTES.unpack_from(data, position + 1)[0]
+                if code in _PUTS and self._stack and number <= MEMO_LIMIT:
+                    memo[number] = self._stack[-1]
+                    continue
+                if code == _BININT1 or (code in _GETS and number in memo):
+                    self._stack.append(number if code == _BININT1 else memo[number])
+                    continue
             self.position = position + 1
             if code == 0x2E:  # STOP
                 return self._stopped()
@@ -122,7 +137,8 @@ class Unpickler:
     # The bytes.
 
     def _take(self, count: int) -> bytes:
-        start, stop = self.position, self.position + count
+        start = self.position
+        stop = start + count
         if stop > self._end:
             refuse(f"its pickle is cut short, or says {count} bytes where {self._end - start} are left")
         self.position = stop
@@ -132,6 +148,7 @@ class Unpickler:
         return int.from_bytes(self._take(count), "little")
 
     def _line(self) -> str:
+        self._count_call()
         stop = self.data.find(b"\n", self.position, min(self._end, self.position + LINE_LIMIT))
         if stop < 0:
             refuse(f"its pickle has a line without end, or longer than {LINE_LIMIT} characters")
@@ -213,7 +230,7 @@ class Unpickler:
     def _count_call(self) -> None:
         self._calls += 1
         if self._calls > CALL_LIMIT:
-            refuse(f"its pickle has more than {CALL_LIMIT} names, calls and storages")
+            refuse(f"its pickle has more than {CALL_LIMIT} names, calls, storages and lines")
 
     def _name(self, module: object, name: object) -> None:
         self._count_call()
@@ -269,7 +286,8 @@ class Unpickler:
             self._push(kind)
             return
         found = storage(identity)
-        if self.storages.setdefault(found.key, found) != found:
+        known = self.storages.setdefault(found.key, found)
+        if known is not found and known != found:
             refuse(f"it describes its storage {found.key} in two ways")
         self._push(found)
 

@@ -11,11 +11,11 @@ import torch
 from torch import nn
 
 from rein.errors import InputError
+from rein.formats.averages import averaged_keys
 from rein.formats.detect import Detection, detect, lone_autoencoder, sequential_side, with_prediction
 from rein.formats.fill import Fit, compare, fill
 from rein.formats.key_names import sequential_modules
-from rein.formats.keys import Entry, KeyMap, Place, key_map, networks_of, part_entries
-from rein.formats.placed import PlacedTensor
+from rein.formats.keys import Entry, KeyMap, Place, key_map, networks_of, part_entries, part_names
 from rein.formats.places import autoencoder_config
 from rein.formats.probe import probe_prediction
 from rein.formats.weights import Weights, open_weights
@@ -32,7 +32,7 @@ class LoadOptions:
     Fields:
         autoencoder: a file whose autoencoder replaces the model's own.
         prediction: what the U-Net predicts; None goes by the file.
-        ema: take the averaged U-Net, where a file has two.
+        ema: take the averaged U-Net, where a file has two. One that has no other is taken in any case.
         variant: which files of a diffusers folder ("fp16"); None takes the plain ones where they are there.
         rows: the families to choose from; None for all that Rein knows.
     """
@@ -68,16 +68,10 @@ def build_single(
     found = detect(weights.infos, weights.metadata, options.rows)
     spec = drawable(path, found, options)
     networks = networks_of(spec, path)
-    layout = {part: place for part, place in found.layout.items() if part in networks}
-    if options.autoencoder is not None:
-        layout.pop("autoencoder", None)
-    keys = key_map(spec, layout)
-    fit = compare(keys, weights.infos)
+    keys, fit = fitted(path, weights, found, spec, options)
     fit.check(path)
-    averaged = averaged_names(keys, weights.infos, path) if options.ema else None
-    for part in layout:
-        entries = [entry for entry in keys.entries if entry.part == part]
-        fill(networks[part], entries, weights, device, dtype, averaged if part == "unet" else None)
+    for part in dict.fromkeys(entry.part for entry in keys.entries):
+        fill(networks[part], [entry for entry in keys.entries if entry.part == part], weights, device, dtype)
     if options.prediction is not None:
         spec = with_prediction(spec, options.prediction, options.rows)
     elif not found.settled:
@@ -100,17 +94,21 @@ def drawable(path: Path, found: Detection, options: LoadOptions) -> ModelSpec:
     return found.spec
 
 
-def averaged_names(keys: KeyMap, infos: Mapping[str, PlacedTensor], path: Path) -> dict[str, str]:
-    """For each name of the U-Net, that of its average: as CompVis' LitEma writes it, without dots."""
-    names = {}
-    for entry in keys.entries:
-        if entry.part == "unet":
-            names[entry.original] = "model_ema." + entry.original.removeprefix("model.").replace(".", "")
-    if not any(name in infos for name in names.values()):
-        raise InputError(f"{path} has no averaged (EMA) weights: leave out the choice of them")
-    absent = tuple(name for name in names.values() if name not in infos)
-    Fit(missing=absent).check(path)
-    return names
+def fitted(path: Path, weights: Weights, found: Detection, spec: ModelSpec, options: LoadOptions) -> tuple[KeyMap, Fit]:
+    """The map of the names of all parts that are read from a file, and how its tensors fit it.
+
+    Raises:
+        InputError: averaged weights are wanted and there are none.
+    """
+    layout = {part: place for part, place in found.layout.items() if part in part_names(spec)}
+    if options.autoencoder is not None:
+        layout.pop("autoencoder", None)
+    plain = key_map(spec, layout)
+    if not (options.ema or found.ema_only):
+        return plain, compare(plain, weights.infos)
+    keys = averaged_keys(plain, weights.infos, path)
+    passed_over = plain.by_original.keys() - keys.by_original.keys()
+    return keys, compare(keys, {name: info for name, info in weights.infos.items() if name not in passed_over})
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,25 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from rein.errors import InputError
+from rein.errors import DamagedFileError, InputError
 from rein.formats.detect import detect, lone_autoencoder, with_prediction
 from rein.formats.diffusers_folder import is_diffusers_folder, open_parts, read_diffusers_spec
 from rein.formats.fill import compare
-from rein.formats.folder import SPEC_FILE, combined_hash, file_digest, read_description, weight_files
-from rein.formats.keys import KeyMap, Place, key_map, part_names
+from rein.formats.folder import (
+    SPEC_FILE,
+    WeightRecord,
+    combined_hash,
+    file_digest,
+    is_recorded,
+    read_description,
+    tokenizer_home,
+    weight_files,
+)
+from rein.formats.keys import Place, key_map, part_names
 from rein.formats.saving import FileSource, TensorSource
-from rein.formats.single import LoadOptions, averaged_names, build_single, drawable
+from rein.formats.single import LoadOptions, build_single, drawable, fitted
 from rein.formats.weights import open_weights
 from rein.nn.specs import ModelSpec
-from rein.text.tokenizer import FILE_NAME as TOKENIZER_FILE
 from rein.text.tokenizer import Tokenizer
 
 
@@ -48,6 +56,7 @@ class OpenModel:
         files: the files of its weights by their names in the model's hash.
         notes: what is in them beside the model.
         tokenizer: the model's own, where it has one.
+        records: what was recorded of files when they were saved.
     """
 
     path: Path
@@ -56,6 +65,7 @@ class OpenModel:
     files: Mapping[str, Path]
     notes: tuple[str, ...] = ()
     tokenizer: Tokenizer | None = None
+    records: Mapping[str, WeightRecord] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
@@ -64,9 +74,15 @@ class OpenModel:
         return next(iter(digests.values())) if len(digests) == 1 else combined_hash(digests)
 
     def verify(self) -> None:
-        """Compare the checksums that its files have, see `Weights.verify`. Raises `DamagedFileError`."""
-        for path in self.files.values():
+        """Compare its files with the checksums that they have (`Weights.verify`) or that were recorded of them.
+
+        Raises:
+            DamagedFileError: one of them differs.
+        """
+        for name, path in self.files.items():
             open_weights(path).verify()
+            if not is_recorded(path, self.records.get(name)):
+                raise DamagedFileError(f"cannot use {path}: it is not the file that was saved; fetch it again")
 
 
 def open_model(path: Path, options: LoadOptions | None = None) -> OpenModel:
@@ -92,15 +108,8 @@ def _single(path: Path, options: LoadOptions) -> OpenModel:
     weights = open_weights(path)
     found = detect(weights.infos, weights.metadata, options.rows)
     spec = drawable(path, found, options)
-    layout = {part: place for part, place in found.layout.items() if part in part_names(spec)}
-    if options.autoencoder is not None:
-        layout.pop("autoencoder", None)
-    keys = key_map(spec, layout)
-    fit = compare(keys, weights.infos)
+    keys, fit = fitted(path, weights, found, spec, options)
     fit.check(path)
-    if options.ema:
-        averaged = averaged_names(keys, weights.infos, path)
-        keys = KeyMap(tuple(replace(e, original=averaged.get(e.original, e.original)) for e in keys.entries))
     if not found.settled and options.prediction is None:
         spec = build_single(path, "cpu", torch.float32, options).spec  # tells by a step of drawing
     return OpenModel(path, spec, FileSource(weights, keys), {path.name: path}, fit.notes)
@@ -120,16 +129,18 @@ def _diffusers(folder: Path, options: LoadOptions) -> OpenModel:
 
 
 def _own(folder: Path) -> OpenModel:
-    spec = read_description(folder).spec
+    description = read_description(folder)
+    spec = description.spec
     sources: dict[str, TensorSource] = {}
-    files = {name: folder / name for name in weight_files(spec)}
+    files = {name: description.place(folder, name) for name in weight_files(spec)}
     for part, path in zip(part_names(spec), files.values(), strict=True):
         weights = open_weights(path)
         keys = key_map(spec, {part: Place("", "native")})
         compare(keys, weights.infos).check(path)
         sources[part] = FileSource(weights, keys)
-    tokenizer = Tokenizer.from_files(folder) if (folder / TOKENIZER_FILE).is_file() else None
-    return OpenModel(folder, spec, Parts(sources), files, (), tokenizer)
+    home = tokenizer_home(folder)
+    tokenizer = None if home is None else Tokenizer.from_files(home)
+    return OpenModel(folder, spec, Parts(sources), files, (), tokenizer, description.files)
 
 
 @dataclass(frozen=True)

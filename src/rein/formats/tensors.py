@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from rein.errors import DamagedFileError, InputError, quoted
 from rein.files import atomic_file
-from rein.formats.header import TYPES, Header, TensorInfo, checked_header, name_problem, opened
+from rein.formats.header import (
+    TENSOR_LIMIT,
+    TYPES,
+    Header,
+    TensorInfo,
+    checked_header,
+    name_problem,
+    opened,
+    without_collection,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -23,21 +32,24 @@ Entry = tuple[str, "torch.dtype", tuple[int, ...], Callable[[], "torch.Tensor"]]
 _NAMES = {f"torch.{ours}": theirs for theirs, (ours, _) in TYPES.items()}
 
 
-def read_header(path: str | os.PathLike[str]) -> Header:
-    """Read and check the header of a safetensors file, and none of its data.
+def read_header(path: str | os.PathLike[str], most: int = TENSOR_LIMIT) -> Header:
+    """Read and check the header of a safetensors file, and none of its data; `most` is how many tensors it may have.
 
     Raises:
         InputError: there is no such file, or it may not be read.
         DamagedFileError: it is not a whole and correct safetensors file; the message says what is wrong.
     """
-    with opened(path) as handle:
-        return checked_header(handle, os.fspath(path))
+    with opened(path) as handle, without_collection():
+        return checked_header(handle, os.fspath(path), most)
 
 
 def read_tensors(
-    path: str | os.PathLike[str], device: str | torch.device = "cpu", names: Iterable[str] | None = None
+    path: str | os.PathLike[str],
+    device: str | torch.device = "cpu",
+    names: Iterable[str] | None = None,
+    most: int = TENSOR_LIMIT,
 ) -> dict[str, torch.Tensor]:
-    """The tensors of a safetensors file, all of them or those in `names`.
+    """The tensors of a safetensors file, all of them or those in `names`; it may have `most`.
 
     On the CPU they are views of the mapped file: a page is read when it is first touched, and what is written to a
     tensor stays in memory, apart from the file.
@@ -46,7 +58,7 @@ def read_tensors(
         InputError, DamagedFileError: as `read_header`; InputError also for a name that is not in the file.
     """
     with opened(path) as handle:
-        header = checked_header(handle, os.fspath(path))
+        header = checked_header(handle, os.fspath(path), most)
         wanted = list(header.tensors if names is None else names)
         for name in wanted:
             if name not in header.tensors:

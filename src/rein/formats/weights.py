@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from rein.errors import DamagedFileError
 from rein.formats.archive import read_archive
-from rein.formats.header import checked_header, opened
+from rein.formats.header import checked_header, opened, without_collection
 from rein.formats.legacy import MAGIC, read_legacy
 from rein.formats.pickle_tensors import RefusedPickleError
 from rein.formats.placed import Contents, PlacedTensor
@@ -179,7 +179,7 @@ def open_weights(path: str | os.PathLike[str]) -> Weights:
             message says what is wrong.
     """
     path = Path(path)
-    with opened(path) as handle:
+    with opened(path) as handle, without_collection():
         container, contents, mapped = _contents(handle, path)
         return Weights(path, container, contents, (mapped, _identity(handle)))
 

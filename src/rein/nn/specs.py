@@ -14,6 +14,7 @@ from rein.errors import InputError, nearest
 
 PredictionName = Literal["epsilon", "v", "x0", "flow"]
 ScheduleKind = Literal["scaled_linear", "linear", "cosine", "flow"]
+Form = Literal["plain", "depth", "editing", "inpainting", "unknown"]
 
 
 def _positive(config: Any, *names: str) -> None:
@@ -166,9 +167,16 @@ class ModelSpec:
 
     @property
     def conditioning_channels(self) -> int:
-        """Channels of the U-Net's input beyond the latents: 5 for inpainting (mask and masked latents), 1 for depth,
-        4 for instruct-pix2pix (the picture's latents)."""
+        """Channels of the U-Net's input beyond the latents."""
         return self.unet.in_channels - self.autoencoder.latent_channels
+
+    @property
+    def form(self) -> Form:
+        """What those channels show, by their number: a depth map is one, the latents of a picture to edit as many as
+        there are latents, a mask and the latents of what is round it one more."""
+        latents = self.autoencoder.latent_channels
+        forms: dict[int, Form] = {0: "plain", 1: "depth", latents: "editing", 1 + latents: "inpainting"}
+        return forms.get(self.conditioning_channels, "unknown")
 
 
 _CLIP_L = TextTowerConfig()
@@ -278,6 +286,8 @@ POCKET = ModelSpec(
     default_guidance=4.0,
 )
 
+POCKET_DEPTH = with_extra_channels(POCKET, "pocket-depth", 1)
+
 VARIANTS: dict[str, ModelSpec] = {
     spec.name: spec
     for spec in (
@@ -293,6 +303,7 @@ VARIANTS: dict[str, ModelSpec] = {
         with_extra_channels(SDXL, "sdxl-instruct-pix2pix", 4),
         SDXL_REFINER,
         POCKET,
+        POCKET_DEPTH,
     )
 }
 

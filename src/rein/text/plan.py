@@ -19,7 +19,7 @@ from rein.text.editing import texts_by_step
 from rein.text.encode import Conditioning, check_pair
 from rein.text.inversion import Embedding
 from rein.text.prompt import Expression, split_parts, strip_comments
-from rein.text.reading import EMPTY, TowerReader
+from rein.text.reading import EMPTY, Recall, TowerReader
 from rein.text.tokenizer import Tokenizer
 from rein.text.windows import Window, cut_windows
 
@@ -88,6 +88,7 @@ class EncodingOptions:
         zero_empty_negative: whether the model was trained with zeros for an empty text (`ModelSpec`).
         leave_negative: leave the negative prompt out where nothing is guided away from it, unless the prompt has
             several parts, which are combined around it.
+        known: for each tower, what it has said before, with the same learned words.
     """
 
     dialect: Dialect = DIALECTS["rein"]
@@ -95,6 +96,7 @@ class EncodingOptions:
     embeddings: Mapping[str, Embedding] = field(default_factory=dict)
     zero_empty_negative: bool = False
     leave_negative: bool = False
+    known: Callable[[TextTower], Recall] | None = None
 
 
 @torch.no_grad()
@@ -157,7 +159,14 @@ class _Encoder:
     def __init__(self, towers: Sequence[TextTower], tokenizers: Sequence[Tokenizer], options: EncodingOptions) -> None:
         self._dialect = options.dialect
         self._readers = [
-            TowerReader(tower, tokenizer, options.clip_skip, options.embeddings, index)
+            TowerReader(
+                tower,
+                tokenizer,
+                options.clip_skip,
+                options.embeddings,
+                index,
+                None if options.known is None else options.known(tower),
+            )
             for index, (tower, tokenizer) in enumerate(zip(towers, tokenizers, strict=True))
         ]
         self._expressions: dict[str, Expression] = {}

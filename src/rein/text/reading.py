@@ -5,7 +5,7 @@ Shapes: T tokens of a window with start, end and pads; D width of the tower, P t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -21,7 +21,11 @@ EMPTY: Window = ()
 """The window of an empty text."""
 
 Learned = tuple[tuple[int, str, int], ...]
-_Key = tuple[tuple[int, ...], Learned, frozenset[int]]
+Key = tuple[tuple[int, ...], Learned, frozenset[int]]
+"""A window as a tower sees it: its ids, learned words in it, and hidden places."""
+
+Recall = Callable[[Key, Callable[[], TextFeatures]], TextFeatures]
+"""`(key, make) -> features`: those that are known of a window, or made."""
 
 
 @dataclass(eq=False)
@@ -33,6 +37,7 @@ class TowerReader:
             the model was trained with.
         embeddings: learned words by name.
         index: which of the model's towers it is, for the learned words' vectors.
+        recall: what is known from elsewhere, of the same tower and the same learned words; None: nothing.
     """
 
     tower: TextTower
@@ -40,7 +45,8 @@ class TowerReader:
     clip_skip: int = 1
     embeddings: Mapping[str, Embedding] = field(default_factory=dict)
     index: int = 0
-    _known: dict[_Key, TextFeatures] = field(default_factory=dict)
+    recall: Recall | None = None
+    _known: dict[Key, TextFeatures] = field(default_factory=dict)
 
     @property
     def room(self) -> int:
@@ -74,10 +80,15 @@ class TowerReader:
         row = self.row(window)
         learned = tuple((place + 1, *token.learned) for place, token in enumerate(window) if token.learned)
         key = (row, learned, hidden)
-        if key not in self._known:
+
+        def asked() -> TextFeatures:
             ids = torch.tensor([row], device=next(self.tower.parameters()).device)
             words = self._words(ids, learned) if learned else None
-            self._known[key] = self.tower(ids, words, _visible(len(row), hidden, ids.device))
+            features: TextFeatures = self.tower(ids, words, _visible(len(row), hidden, ids.device))
+            return features
+
+        if key not in self._known:
+            self._known[key] = asked() if self.recall is None else self.recall(key, asked)
         return self._known[key]
 
     def _words(self, ids: Tensor, learned: Learned) -> Tensor:

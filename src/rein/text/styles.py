@@ -18,6 +18,7 @@ from functools import cache
 from importlib.resources import files
 
 from rein.errors import InputError, nearest, quoted
+from rein.files import read_text
 from rein.text.prompt import MAX_LENGTH
 
 MAX_BYTES = 4 * 2**20
@@ -83,17 +84,7 @@ def read_styles(path: str | os.PathLike[str]) -> dict[str, Style]:
         InputError: there is no such file, it is too large, not UTF-8, or not in the form of styles.
     """
     shown = f"styles {quoted(os.fspath(path), 200)}"
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{shown} cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if len(content) > MAX_BYTES:
-        raise InputError(f"{shown} has more than {MAX_BYTES // 2**20} MiB: is it a file of styles?")
-    try:
-        return _parsed(content.decode("utf-8-sig"), shown)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{shown} is not UTF-8 text: save it as UTF-8") from error
+    return _parsed(read_text(path, MAX_BYTES, shown, "is it a file of styles?"), shown)
 
 
 def _parsed(text: str, shown: str) -> dict[str, Style]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rein.errors import DamagedFileError, InputError
-from rein.files import atomic_file
+from rein.files import atomic_file, parse_json
 from rein.text.byte_pairs import LETTER_BYTES, WORD_END, Pair
 
 FORMAT, VERSION = "rein-tokenizer", 1
@@ -98,12 +98,12 @@ def read_vocabulary(path: Path) -> Vocabulary:
         DamagedFileError: the file is not JSON, not of this format, or its parts do not fit together.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
     except FileNotFoundError as error:
         raise InputError(f"tokenizer {path} does not exist") from error
     except OSError as error:
         raise DamagedFileError(f"tokenizer {path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DamagedFileError(f"tokenizer {path} is not valid JSON ({error}): fetch or save it again") from error
     return _checked(content, path)
 

@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from rein.errors import InputError, nearest, quoted
+from rein.files import read_text
 from rein.text.prompt import strip_comments
 
 MAX_BYTES = 4 * 2**20
@@ -65,22 +66,9 @@ class WildcardFolder:
             raise InputError(f"wildcard {shown} leads out of the wildcards' folder: put the file itself there")
         if not os.path.isfile(real):
             raise InputError(f"unknown wildcard {shown}: {nearest(name, self.names())}")
-        content = self._content(real, shown)
+        content = read_text(real, MAX_BYTES, f"wildcard {shown}", "divide the file")
         lines = (line.strip() for line in strip_comments(content).splitlines())
         values = tuple(line for line in lines if line)
         if not values:
             raise InputError(f"wildcard {shown} has no values: write one a line into {path.name}")
         return values
-
-    def _content(self, path: Path, shown: str) -> str:
-        try:
-            with open(path, "rb") as file:
-                content = file.read(MAX_BYTES + 1)
-        except OSError as error:
-            raise InputError(f"wildcard {shown} cannot be read: {error.strerror or error}") from error
-        if len(content) > MAX_BYTES:
-            raise InputError(f"wildcard {shown} has more than {MAX_BYTES // 2**20} MiB: divide the file")
-        try:
-            return content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise InputError(f"wildcard {shown} is not UTF-8 text: save the file as UTF-8") from error

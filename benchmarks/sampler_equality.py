@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.common import print_table
+from benchmarks.common import print_table, put_table
 from rein.diffusion.prediction import PREDICTIONS, NetworkDenoiser
 from rein.diffusion.samplers import SAMPLERS, SamplerOptions
 from rein.diffusion.schedule import DiscreteSchedule
@@ -35,7 +35,6 @@ from tests.diffusion import equality
 from tests.diffusion.toy import listed, network, unit_noise, worst
 
 PAGE = Path(__file__).parent.parent / "docs" / "samplers.md"
-BEGIN, END = "<!-- equality: begin -->", "<!-- equality: end -->"
 KEPT = tuple(name for name, row in SPACINGS.items() if row.flow is not None)
 """Spacings that a flow has, too."""
 
@@ -196,10 +195,7 @@ def main() -> None:
     table = list(rows(module))
     print_table(head, table)
     if options.write:
-        lines = [head, ["---"] * len(head), *table]
-        text = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        before, _, rest = PAGE.read_text().partition(BEGIN)
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+        put_table(PAGE, "equality", [head, *table])
 
 
 if __name__ == "__main__":

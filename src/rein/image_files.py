@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, PngImagePlugin
+from PIL import ExifTags, Image, ImageCms, ImageOps, PngImagePlugin
 
 from rein.errors import DamagedFileError, InputError
 from rein.exif import LARGEST_IN_JPEG, exif_block, exif_texts
@@ -37,6 +37,7 @@ PictureSource = str | os.PathLike[str]
 QUALITY = 90
 """Of JPEG and WebP files, 1 to 100, unless asked otherwise; 100 is without loss for WebP, and nearly so for JPEG."""
 
+_LARGEST_PROFILE = 4 * 2**20
 _LONGEST_SIDE = {"jpeg": 65_535, "webp": 16_383}
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error)
 
@@ -89,13 +90,26 @@ def write_image(
     if file_format == "png":
         write_png(image, path, texts)
         return ()
-    longest = _LONGEST_SIDE[file_format]
-    if max(image.size) > longest:
-        raise InputError(f"cannot write {os.fspath(path)}: a {file_format} file has at most {longest} pixels a side")
+    check_sides(image.size, path)
     block, left = exif_block(texts or {}, LARGEST_IN_JPEG if file_format == "jpeg" else None)
     with atomic_file(path) as handle:
         to_rgb(image).save(handle, file_format.upper(), exif=block, **options)
     return left
+
+
+def check_sides(size: tuple[int, int], path: str | os.PathLike[str]) -> None:
+    """Refuse what `write_image` would, so that it can be said before long work.
+
+    Raises:
+        InputError: a side of `size`, (width, height), is longer than the format of that name allows.
+    """
+    file_format = format_of(path)
+    longest = _LONGEST_SIDE.get(file_format)
+    if longest is not None and max(size) > longest:
+        raise InputError(
+            f"cannot write {os.fspath(path)}: it would be {size[0]} x {size[1]}, and a {file_format} file has at most "
+            f"{longest:,} pixels a side; choose png"
+        )
 
 
 def write_animation(
@@ -155,7 +169,7 @@ def read_image(source: PictureSource, background: tuple[int, int, int] = (255, 2
         try:
             return to_rgb(ImageOps.exif_transpose(image), background)
         except _UNREADABLE as error:
-            raise _damaged(source, error) from error
+            raise _damaged(_shown(source), error) from error
 
 
 def read_grey(source: PictureSource) -> NDArray[np.float32]:
@@ -164,7 +178,48 @@ def read_grey(source: PictureSource) -> NDArray[np.float32]:
         try:
             return to_grey(ImageOps.exif_transpose(image))
         except _UNREADABLE as error:
-            raise _damaged(source, error) from error
+            raise _damaged(_shown(source), error) from error
+
+
+def read_layers(content: bytes, name: str) -> tuple[Image.Image, NDArray[np.uint8] | None]:
+    """The colours of a picture in RGB, turned upright, transparency laid over white, and how opaque it is.
+
+    Colours that a profile in the file defines otherwise (Display P3, Adobe RGB, CMYK) become those of sRGB.
+
+    Args:
+        content: all bytes of a PNG, JPEG or WebP file.
+        name: of the picture, for messages.
+
+    Returns:
+        The picture, and (H, W) from 0 to 255, or None where the file has no transparency.
+
+    Raises:
+        InputError, DamagedFileError: as `read_image`.
+    """
+    _check_bytes(len(content), name)
+    with _header(io.BytesIO(content), name) as image:
+        try:
+            upright = ImageOps.exif_transpose(image)
+            opaque = None
+            if upright.has_transparency_data:
+                opaque = np.asarray(upright.convert("RGBA").getchannel("A"), dtype=np.uint8)
+            return to_rgb(_as_srgb(upright)), opaque
+        except _UNREADABLE as error:
+            raise _damaged(name, error) from error
+
+
+def _as_srgb(image: Image.Image) -> Image.Image:
+    """The colours of sRGB for those of the profile in the file; as they are where that cannot be read or fits not."""
+    profile = image.info.get("icc_profile")
+    if not isinstance(profile, bytes) or len(profile) > _LARGEST_PROFILE or image.mode not in ("RGB", "RGBA", "CMYK"):
+        return image
+    mode = "RGBA" if image.mode == "RGBA" else "RGB"
+    try:
+        found = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        changed = ImageCms.profileToProfile(image, found, ImageCms.createProfile("sRGB"), outputMode=mode)
+    except (ImageCms.PyCMSError, *_UNREADABLE):
+        return image
+    return image if changed is None else changed
 
 
 def picture_size(source: PictureSource) -> tuple[int, int]:
@@ -173,7 +228,7 @@ def picture_size(source: PictureSource) -> tuple[int, int]:
         try:
             turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
         except _UNREADABLE as error:
-            raise _damaged(source, error) from error
+            raise _damaged(_shown(source), error) from error
         return (image.height, image.width) if turned else (image.width, image.height)
 
 
@@ -214,7 +269,7 @@ def read_texts(source: PictureSource) -> dict[str, str]:
                 return {str(key): str(value) for key, value in image.text.items()}  # decodes, to find chunks at the end
             return exif_texts(image.getexif())
         except _UNREADABLE as error:
-            raise _damaged(source, error) from error
+            raise _damaged(_shown(source), error) from error
 
 
 def read_format(source: PictureSource) -> str:
@@ -225,17 +280,20 @@ def read_format(source: PictureSource) -> str:
 
 def _opened(source: PictureSource) -> Image.Image:
     """Read the header of a picture and refuse what is too large, before any pixel is decoded."""
-    name = _shown(source)
+    return _header(_bytes_or_path(source), _shown(source))
+
+
+def _header(content: BinaryIO | str | os.PathLike[str], name: str) -> Image.Image:
     try:
         with warnings.catch_warnings():  # our own limit below replaces Pillow's warning
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(_bytes_or_path(source), formats=FORMATS)
+            image = Image.open(content, formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise InputError(f"{name} has too many pixels; up to {MAX_PIXELS} are read") from error
     except PermissionError as error:
         raise InputError(f"cannot read {name}: no permission") from error
     except _UNREADABLE as error:
-        raise _damaged(source, error) from error
+        raise _damaged(name, error) from error
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise InputError(f"{name} is {image.width} x {image.height}; up to {MAX_PIXELS} pixels are read")
@@ -254,31 +312,31 @@ def _bytes_or_path(source: PictureSource) -> BinaryIO | str | os.PathLike[str]:
         raise InputError(f"there is no picture {os.fspath(source)}") from error
     except (OSError, ValueError) as error:
         raise InputError(f"cannot read {os.fspath(source)!r}: {getattr(error, 'strerror', None) or error}") from error
-    _check_bytes(size, source)
+    _check_bytes(size, _shown(source))
     return source
 
 
 def _contents(url: str) -> bytes:
     """The bytes in a data URL."""
-    _check_bytes(len(url) * 3 // 4, url)
+    _check_bytes(len(url) * 3 // 4, _shown(url))
     head, comma, text = url.partition(",")
     try:
         if not comma or not head.endswith(";base64"):
             raise ValueError('it does not begin like "data:image/png;base64,"')
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
-        raise _damaged(url, error) from error
+        raise _damaged(_shown(url), error) from error
 
 
-def _check_bytes(size: int, source: PictureSource) -> None:
+def _check_bytes(size: int, name: str) -> None:
     if size > MAX_FILE_BYTES:
-        raise InputError(f"{_shown(source)} has {size} bytes; pictures up to {MAX_FILE_BYTES} bytes are read")
+        raise InputError(f"{name} has {size} bytes; pictures up to {MAX_FILE_BYTES} bytes are read")
 
 
 def _shown(source: PictureSource) -> str:
     return "the picture in the data URL" if is_data_url(source) else os.fspath(source)
 
 
-def _damaged(source: PictureSource, error: Exception) -> DamagedFileError:
+def _damaged(name: str, error: Exception) -> DamagedFileError:
     reason = "not a PNG, JPEG or WebP picture" if "cannot identify" in str(error) else str(error).replace("\n", " ")
-    return DamagedFileError(f"cannot read {_shown(source)}: {reason}")
+    return DamagedFileError(f"cannot read {name}: {reason}")

@@ -106,18 +106,24 @@ def grid(
         raise InputError(f"columns is {columns}: it must be 1 or more")
     if labels is not None and len(labels) != len(images):
         raise InputError(f"there are {len(labels)} labels for {len(images)} pictures: give one for each")
-    columns = min(columns or int(np.ceil(np.sqrt(len(images)))), len(images))
     width, height = max(image.width for image in images), max(image.height for image in images)
     captions = [caption(label, width) for label in labels or ()]
     below = max((strip.height for strip in captions), default=0)
     step_x, step_y = width + gap, height + below + gap
-    sheet = Image.new("RGB", (gap + columns * step_x, gap + -(-len(images) // columns) * step_y), "white")
+    sheet = Image.new("RGB", grid_size(len(images), (width, height + below), columns, gap), "white")
+    columns = sheet.width // step_x
     for index, image in enumerate(images):
         left, top = gap + index % columns * step_x, gap + index // columns * step_y
         sheet.paste(to_rgb(image), (left + (width - image.width) // 2, top + (height - image.height) // 2))
         if captions:
             sheet.paste(captions[index], (left, top + height))
     return sheet
+
+
+def grid_size(count: int, cell: tuple[int, int], columns: int | None = None, gap: int = 4) -> tuple[int, int]:
+    """(width, height) of a `grid` of so many pictures, whose cells with their labels are of one size."""
+    columns = min(columns or int(np.ceil(np.sqrt(count))), count)
+    return gap + columns * (cell[0] + gap), gap + -(-count // columns) * (cell[1] + gap)
 
 
 def caption(text: str, width: int, lines: int = 4, size: int | None = None) -> Image.Image:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from rein.cli.adapters import lora_choice
 from rein.errors import InputError
-from rein.formats.adapters import save_adapter
 from rein.formats.adapters_names import targets_of
+from rein.formats.adapters_save import save_adapter
 from rein.formats.tensors import read_tensors, write_tensors
 from tests.cli.conftest import Run
 from tests.formats.random_adapters import KINDS, random_changes

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from rein.formats.adapters import save_adapter
 from rein.formats.adapters_names import targets_of
+from rein.formats.adapters_save import save_adapter
 from rein.formats.merge import MERGE_KEY
 from rein.formats.weights import open_weights
 from tests.cli.conftest import Run

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from rein.cli.evaluate import figures, measure
+from rein.cli.evaluate import figures, measure, write_report_page
 from rein.cli.progress import Meter
 from rein.errors import InterruptedWork
 from rein.evaluation.intervals import share, spread
@@ -49,6 +49,16 @@ def test_figures_stand_beside_their_intervals_and_floors() -> None:
     assert lines[4] == "claimed: 300 of 330 concepts"
     assert lines[5].startswith("autoencoder: 31.00 dB PSNR (")
     assert lines[6].startswith("near-copies, drawn: 2.0% (")
+
+
+def test_a_page_shows_the_figures_and_the_sheets(tmp_path: Path) -> None:
+    for name in ("sheet.png", "nearest.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    write_report_page(REPORT, tmp_path)
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("data:image/png;base64,") == 2 and page.count("<svg") == 1
+    assert "trained prompts: the thing 0.9 (0.8256 to 0.9448), 0.98 (" in page, "said to those who cannot see the plot"
+    assert "82.6% to 94.5%" in page and "Nearest training pictures" in page
 
 
 def test_an_interrupt_says_that_the_pictures_are_kept(tmp_path: Path) -> None:

@@ -175,8 +175,8 @@ REFUSED = {
     "--schedule karas": "unknown spacing 'karas': did you mean 'karras'? Known: align_your_steps,",
     "--device tpu": "unknown device 'tpu': did you mean 'cpu'?",
     "--dtype float17": "unknown number format 'float17': did you mean 'float",
-    "--output owl.gif": "--output is 'owl.gif': pictures are written as PNG, JPEG or WebP",
-    "--output owl.png --format jpeg": "--output is 'owl.png': --format jpeg needs a name that ends in .jpg",
+    "--output owl.gif": "output is 'owl.gif': pictures are written as PNG, JPEG or WebP",
+    "--output owl.png --format jpeg": "output is 'owl.png': format jpeg needs a name that ends in .jpg",
     "--format bmp": "unknown picture format 'bmp'",
     "--quality 80": "quality is 80: PNG files have none",
     "--format webp --quality 101": "quality is 101: it must be a whole number from 1 to 100",
@@ -203,7 +203,7 @@ def test_no_prompt_is_a_wrong_call(rein: Run, tiny: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "reason"), [(b"\xff\xfe", "is not UTF-8 text"), (None, "No such file or directory")]
+    ("content", "reason"), [(b"\xff\xfe", "is not UTF-8 text: save it as UTF-8"), (None, "No such file or directory")]
 )
 def test_a_prompt_file_that_cannot_be_read(rein: Run, tiny: str, content: bytes | None, reason: str) -> None:
     if content is not None:
@@ -386,3 +386,13 @@ def test_jpeg_and_webp(rein: Run, tiny: str) -> None:
     assert done.code == 0, done.err
     assert "note: the settings are longer than a JPEG file can hold" in done.out
     assert read_image("long.jpg").size == (32, 32)
+
+
+def test_a_sheet_that_no_webp_file_holds_is_refused_before_anything_is_drawn(rein: Run, tiny: str) -> None:
+    done = rein(
+        *("generate", "owl", "-m", tiny, "--count", 1000, "--grid", "--width", 512, "--height", 16, "--seed", 1),
+        *("--steps", 1, "-o", "owl.webp"),
+    )
+    assert done.code == 2
+    assert "cannot write owl-sheet.webp: it would be 16516 x " in done.err and "choose png" in done.err
+    assert not list(Path().iterdir())

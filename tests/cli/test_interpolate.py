@@ -56,3 +56,10 @@ def test_wrong_calls(rein: Run, tiny: str, options: tuple[object, ...], message:
     assert (done.code, done.out) == (2, "")
     assert message in done.err and done.err.count("\n") == 1
     assert not list(Path().glob("*.*"))
+
+
+def test_a_sheet_that_no_jpeg_file_holds_is_refused_at_the_first_step(rein: Run, tiny: str) -> None:
+    options = ("--frames", 1000, "--width", 2048, "--height", 16, "--steps", 2, "-m", tiny, "-o", "way.jpg")
+    done = rein("interpolate", "an owl", "a cat", *options)
+    assert done.code == 2 and "a jpeg file has at most 65,535 pixels a side" in done.err
+    assert not Path("way.jpg").exists()

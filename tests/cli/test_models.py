@@ -31,7 +31,7 @@ def test_list_names_every_variant_and_where_it_is(rein: Run) -> None:
     assert lines[1].split()[:5] == ["pocket", "128", "x", "128", "flow"]
     told = json.loads(rein("models", "list", "--json").out)
     assert [row["name"] for row in told] == [line.split()[0] for line in lines[1:]]
-    assert [row["name"] for row in told if row["embedded"]] == ["pocket"]
+    assert [row["name"] for row in told if row["embedded"]] == ["pocket", "pocket-depth"]
     assert {row["name"]: row["size"] for row in told} == {name: spec.native_size for name, spec in VARIANTS.items()}
 
 

@@ -149,7 +149,7 @@ def test_no_score_for_models_of_other_art(rein: Run, tmp_path: Path) -> None:
         (("--matrix", "--x", "seed=1"), "--matrix makes --x and --y itself"),
         (("--x", "seed=1", "--set", "count=2"), "put seeds on an axis"),
         (("--x", "replace=pear,plum"), "'pear' is in no prompt"),
-        (("--x", "seed=1", "--output", "s.jpg"), "--output is 's.jpg': a sheet is written as PNG"),
+        (("--x", "seed=1", "--output", "s.jpg"), "output is 's.jpg': a sheet is written as PNG"),
         (("--x", "seed=1", "--output", "missing/s.png"), "cannot write"),
     ],
 )

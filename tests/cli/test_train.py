@@ -65,7 +65,8 @@ def test_a_run_is_told_line_by_line(recipe: Path, tmp_path: Path, capsys: pytest
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("data: ")
     assert lines[1] == "autoencoder: preparing"
-    assert lines[2].startswith("autoencoder 1/3: ")
+    assert "weights learn; about " in lines[2] and " minutes" in lines[2]
+    assert lines[3].startswith("autoencoder 1/3: ")
     assert lines[-1].startswith("autoencoder 3/3: ")
     for part in (" pictures/s, ", " left, loss ", "; validation ", "; samples in ", "sample-000003.png"):
         assert part in lines[-1]

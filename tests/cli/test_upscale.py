@@ -120,3 +120,11 @@ def test_one_file_for_many_pictures_and_files_of_other_kinds(rein: Run, picture:
     refused = rein("upscale", picture, "--upscaler", Path(tiny) / "autoencoder.safetensors")
     assert refused.code == 2
     assert "is no upscaler (autoencoder)" in refused.err
+
+
+def test_a_picture_that_no_webp_file_holds_is_refused_before_the_work(rein: Run) -> None:
+    Image.new("RGB", (1100, 8), "red").save("wide.png")
+    done = rein("upscale", "wide.png", "--by", 16, "-o", "wide.webp")
+    assert done.code == 2
+    assert "cannot write wide.webp: it would be 17600 x 128, and a webp file has at most 16,383 pixels" in done.err
+    assert not Path("wide.webp").exists()

@@ -112,7 +112,7 @@ def test_other_number_formats_are_left_as_they_are(dtype: torch.dtype) -> None:
 
 
 def test_a_network_with_too_much_to_sort_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cpu, "MOST_SORTED_BYTES", 1000)
+    monkeypatch.setattr(cpu, "MOST_SORTED", 1000)
     assert nn.Conv2d in {type(layer) for layer in lay_out(unet_of("sd1"), sort=True).modules()}
 
 

@@ -136,6 +136,23 @@ def test_words_that_overflow_are_read_in_float32(tiny_model_folder: Path) -> Non
     assert differences(half, overflowing(tiny_model_folder, "float32", _wide_tower)) <= 8
 
 
+def _wide_word(model: Model) -> None:
+    """The states of the word "blue" pass 65,504 in the first sum of the text tower."""
+    embeddings = model.parts.towers[0].text_model.embeddings
+    [token] = set(model.parts.tokenizers[0].encode("blue"))
+    embeddings.token_embedding.weight[token] += 6e4
+    embeddings.position_embedding.weight += 2e4
+
+
+def test_what_is_said_of_a_pictures_words_is_not_said_of_the_next(tiny_model_folder: Path) -> None:
+    half = overflowing(tiny_model_folder, "float16", _wide_word)
+    result = half.generate("a {red|blue} apple", seed=3, steps=1, count=8)
+    blue = [seed for seed in result.seeds if "blue" in result.single(result.seeds.index(seed)).prompt]
+    assert 0 < len(blue) < 8 and set(result.seeds[blue[0] - 2 :]) - set(blue), "one of other words comes after one"
+    assert sorted(result.notes) == blue
+    assert all(len(notes) == 1 and "the words overflowed" in notes[0] for notes in result.notes.values())
+
+
 def test_broken_weights_are_named_with_step_and_block(tiny_model_folder: Path) -> None:
     def broken(model: Model) -> None:
         unet: UNet = model.parts.unet

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.conformance import Row, ask_peers, compare, measure, table, write_table
+from benchmarks.conformance import ask_peers, compare, measure
+from benchmarks.conformance_table import Row, table, write_table
 from benchmarks.families import PUBLISHED, build_peers, family, question
 from rein.formats.keys import part_names
 from rein.formats.saving import ModuleSource, write_diffusers

@@ -80,7 +80,6 @@ def test_half_precision_is_mixed_in_float32() -> None:
         ({"frames": 1001}, "frames is 1001"),
         ({"to": "a AND b"}, "prompts with AND cannot be mixed"),
         ({"start": START.replace(hires_scale=2.0)}, "hires_scale is 2.0: frames between two pictures have none"),
-        ({"start": START.replace(seamless="x")}, "seamless is 'x'"),
     ],
 )
 def test_what_cannot_be_a_way(pocket: Model, options: dict[str, object], message: str) -> None:

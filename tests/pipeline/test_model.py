@@ -12,7 +12,7 @@ import torch
 
 import rein
 from rein.errors import DamagedFileError, InputError, ReinError
-from rein.pipeline import loading as under_test
+from rein.formats import embedded as under_test
 from rein.pipeline.model import Model, load, model_folder
 from tests.formats.small_files import single_file
 
@@ -38,7 +38,7 @@ def test_device_and_number_format_are_chosen(tiny_model_folder: Path) -> None:
 
 def test_an_unknown_name_gives_the_nearest(tmp_path: Path) -> None:
     with pytest.raises(
-        InputError, match="unknown model 'poket': did you mean 'pocket'\\? Known: pocket; or give a mod"
+        InputError, match="unknown model 'poket': did you mean 'pocket'\\? Known: pocket, pocket-depth; or give a mod"
     ):
         load("poket")
     with pytest.raises(InputError, match="unknown model"):
@@ -86,4 +86,4 @@ print(sorted(heavy & set(sys.modules)))
     environment = os.environ | {"PYTHONPATH": str(SOURCE), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
-    assert [path.name for path in tmp_path.iterdir()] == ["00000-1.png"]
+    assert [path.name for path in tmp_path.iterdir()] == ["an-apple-1.png"]

@@ -163,6 +163,10 @@ def test_the_ends_of_the_ranges_are_allowed(settings: dict[str, Any]) -> None:
             {"init_image": "a.png", "outpaint": (8, 0, 0, 0), "mask": "m.png"},
             "mask is 'm.png': it does not go with",
         ),
+        (
+            {"init_image": "a.png", "outpaint": (8, 0, 0, 0), "seamless": "x"},
+            "outpaint is (8, 0, 0, 0): it does not go with seamless",
+        ),
         ({"init_image": "a.png", "hires_scale": 2.0}, "init_image is 'a.png': it does not go with hires_scale"),
     ],
 )

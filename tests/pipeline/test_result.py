@@ -27,23 +27,23 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_a_folder_gets_numbered_names_with_the_seed(result: Result, tmp_path: Path) -> None:
+STEM = "a-red-apple-naïve-猫"
+
+
+def test_a_folder_gets_names_of_prompt_and_seed_as_on_the_command_line(result: Result, tmp_path: Path) -> None:
     folder = tmp_path / "new" / "pictures"
-    assert result.save(folder) == [folder / "00000-7.png", folder / "00001-8.png"]
-    assert result.save(folder) == [folder / "00002-7.png", folder / "00003-8.png"]
-    assert names(folder) == ["00000-7.png", "00001-8.png", "00002-7.png", "00003-8.png"]
-
-
-def test_numbers_go_on_after_the_highest(result: Result, tmp_path: Path) -> None:
-    for name in ("00041-99.png", "notes.txt", "12-3.png", "00007-x.png"):
-        (tmp_path / name).write_bytes(b"kept")
-    assert [path.name for path in result.save(tmp_path)] == ["00042-7.png", "00043-8.png"]
+    assert result.save(folder) == [folder / f"{STEM}-7.png", folder / f"{STEM}-8.png"]
+    assert result.save(folder) == [folder / f"{STEM}-7-1.png", folder / f"{STEM}-8-1.png"]
+    assert len(names(folder)) == 4
+    before = (folder / f"{STEM}-8.png").stat().st_mtime_ns
+    assert result.save(folder, overwrite=True)[1].stat().st_mtime_ns > before
+    assert len(names(folder)) == 4
 
 
 def test_the_working_folder_is_the_default(result: Result, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert result.save() == [Path("00000-7.png"), Path("00001-8.png")]
-    assert names(tmp_path) == ["00000-7.png", "00001-8.png"]
+    assert result.save() == [Path(f"{STEM}-7.png"), Path(f"{STEM}-8.png")]
+    assert names(tmp_path) == [f"{STEM}-7.png", f"{STEM}-8.png"]
 
 
 def test_a_name_is_taken_and_never_replaced_silently(result: Result, tmp_path: Path) -> None:
@@ -53,10 +53,11 @@ def test_a_name_is_taken_and_never_replaced_silently(result: Result, tmp_path: P
     assert wanted.read_bytes() == b"mine"
 
 
-def test_overwrite_replaces_the_name_and_gives_every_picture_its_own(result: Result, tmp_path: Path) -> None:
-    wanted = tmp_path / "apple.png"
+def test_overwrite_replaces_the_name(result: Result, tmp_path: Path) -> None:
+    wanted = tmp_path / "apple 8.png"
     wanted.write_bytes(b"mine")
-    assert [path.name for path in result.save(wanted, overwrite=True)] == ["apple.png", "apple-1.png"]
+    saved = result.save(tmp_path / "apple {seed}.png", overwrite=True)
+    assert [path.name for path in saved] == ["apple 7.png", "apple 8.png"]
     assert read_image(wanted).size == (32, 32)
 
 
@@ -67,7 +68,7 @@ def test_the_seed_may_stand_in_a_name(result: Result, tmp_path: Path) -> None:
 def test_a_folder_that_ends_in_png_is_a_folder(result: Result, tmp_path: Path) -> None:
     folder = tmp_path / "folder.png"
     folder.mkdir()
-    assert result.save(folder)[0] == folder / "00000-7.png"
+    assert result.save(folder)[0] == folder / f"{STEM}-7.png"
 
 
 def test_the_settings_are_inside(result: Result, tmp_path: Path) -> None:
@@ -106,17 +107,17 @@ def test_other_formats_have_the_settings_inside_too(result: Result, tmp_path: Pa
 
 
 def test_a_folder_may_have_another_format(result: Result, tmp_path: Path) -> None:
-    assert [path.name for path in result.save(tmp_path, file_format="webp")] == ["00000-7.webp", "00001-8.webp"]
-    assert [path.name for path in result.save(tmp_path, file_format="jpeg")] == ["00002-7.jpg", "00003-8.jpg"]
-    assert [path.name for path in result.save(tmp_path / "a.jpeg", file_format="jpeg")] == ["a.jpeg", "a-1.jpeg"]
+    assert [path.name for path in result.save(tmp_path, file_format="webp")] == [f"{STEM}-7.webp", f"{STEM}-8.webp"]
+    assert [path.name for path in result.save(tmp_path, file_format="jpeg")] == [f"{STEM}-7.jpg", f"{STEM}-8.jpg"]
+    assert [path.name for path in result.save(tmp_path / "a.jpeg", file_format="jpeg")] == ["a-1.jpeg", "a-2.jpeg"]
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("apple.gif", {}, "pictures are saved as .png, .jpg, .jpeg or .webp"),
-        ("apple.TIFF", {"file_format": "png"}, "pictures are saved as .png"),
-        ("apple.png", {"file_format": "jpeg"}, "give it another ending"),
+        ("apple.gif", {}, "pictures are written as PNG, JPEG or WebP"),
+        ("apple.TIFF", {"file_format": "png"}, "pictures are written as PNG"),
+        ("apple.png", {"file_format": "jpeg"}, "format jpeg needs a name that ends in .jpg"),
         ("", {"file_format": "jpg2"}, "unknown picture format 'jpg2': did you mean 'jpeg'?"),
         ("", {"quality": 90}, "PNG files have none"),
         ("apple.jpg", {"quality": 0}, "quality is 0: it must be"),
@@ -158,7 +159,7 @@ def test_a_failure_leaves_no_empty_file_and_keeps_what_was_written(
     monkeypatch.setattr(result.images[1], "save", full)
     with pytest.raises(OutputError, match="the disk is full"):
         result.save(tmp_path)
-    assert names(tmp_path) == ["00000-7.png"]
+    assert names(tmp_path) == [f"{STEM}-7.png"]
 
 
 def test_programs_that_save_at_once_do_not_meet(result: Result, tmp_path: Path) -> None:

@@ -243,7 +243,19 @@ def test_a_start_that_goes_away_meanwhile_costs_no_picture(pocket: Model, pictur
     next(steps)
     (tmp_path / "a.png").unlink()
     *_, last = steps
-    assert "pictures" not in last.result.manifest() and last.result.save(tmp_path / "out.png")
+    assert set(last.result.manifest()["pictures"]) == {"init_image"} and last.result.save(tmp_path / "out.png")
+
+
+def test_the_record_tells_of_the_start_as_it_was_read(pocket: Model, picture: Image.Image, tmp_path: Path) -> None:
+    picture.save(tmp_path / "a.png")
+    digest = hashlib.sha256((tmp_path / "a.png").read_bytes()).hexdigest()
+    for options in ({}, {"loops": 2}):
+        steps = pocket.steps("a", seed=1, steps=4, init_image=tmp_path / "a.png", **options)
+        next(steps)
+        picture.rotate(90).save(tmp_path / "a.png")
+        *_, last = steps
+        assert last.result.manifest()["pictures"] == {"init_image": digest}
+        picture.save(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("options", [{"loops": 2}, {"outpaint": (8, 0, 0, 0)}, {"strength": 0.0}])

@@ -7,13 +7,16 @@ imported inside the command's function. So `rein --help` stays under 0.2 s, whic
 # Importing a command's module enters it into the program, in the order in which `rein --help` lists them.
 # isort: off
 from rein.cli import generate, models, conversion, prompt, train, evaluate, explain, replay, batch, sheet, upscale
-from rein.cli import interpolate
+from rein.cli import interpolate, data, evaluate_pictures, evaluate_votes
 from rein.cli.app import main
 
 __all__ = [
     "batch",
     "conversion",
+    "data",
     "evaluate",
+    "evaluate_pictures",
+    "evaluate_votes",
     "explain",
     "generate",
     "interpolate",

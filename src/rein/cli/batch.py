@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rein.cli.app import app
+from rein.cli.options import DEVICE, MODEL, AsJson, Given, load_model, takes
 from rein.cli.progress import Meter, meter
 from rein.errors import InterruptedWork, OutputError, ReinError
 
@@ -32,17 +33,15 @@ others are drawn; the exit code is then 1.
 
 
 @app.command("batch", epilog=_EXAMPLES)
+@takes(*MODEL, *DEVICE)
 def batch(
+    *,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Requests, as .jsonl or .csv.")],
-    model: Annotated[
-        str, typer.Option("--model", "-m", metavar="NAME|PATH", help="A model inside Rein, a file or a folder.")
-    ] = "pocket",
     output: Annotated[Path, typer.Option("--output", "-o", metavar="FOLDER", help="Where the pictures go.")] = Path(
         "pictures"
     ),
-    device: Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, ... or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(metavar="T", help="auto, float32, bfloat16 or float16.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
+    given: Given,
+    as_json: AsJson = False,
 ) -> None:
     """Draw every request of a file."""
     work = Batch()
@@ -50,12 +49,11 @@ def batch(
         with meter() as shown:
             shown.show("starting")
             from rein.pipeline.batch import Record, read_batch
-            from rein.pipeline.model import load
 
             entries = read_batch(file)
             record = Record(output)
             shown.show("loading")
-            loaded = load(model, device, dtype)
+            loaded = load_model(given)
             for entry in entries:
                 work.take(entry, record, loaded, shown)
     except KeyboardInterrupt:

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rein.cli.places import Place
 from rein.cli.preview import Previews
 from rein.cli.progress import Meter, Pace
-from rein.errors import InputError, OutputError, quoted
+from rein.errors import OutputError
+from rein.places import Place
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from rein.pipeline.generate import GenerationStep
+    from rein.pipeline.job import Job
     from rein.pipeline.model import Model
     from rein.pipeline.request import Request
     from rein.pipeline.result import Result
-
-PROMPT_BYTES = 2**22
-"""The most that is read of a prompt: a million letters of any script. More is refused, not cut."""
 
 
 @dataclass
@@ -72,12 +69,13 @@ class Drawing:
         self._quality = quality
         self._place.check()
 
-    def load(self, meter: Meter, name: str, device: str, dtype: str, options: Mapping[str, Any]) -> None:
-        """Load the model; `options` are the further ones of `rein.load`, and it raises as that does."""
-        meter.show(f"loading {name}")
-        from rein.pipeline.model import load
+    def load(self, meter: Meter, given: Mapping[str, Any]) -> None:
+        """Load the model that the options name. Raises as `rein.load`."""
+        from rein.cli.options import load_model
 
-        self._model = load(name, device, dtype, **options)
+        name = given["model"]
+        meter.show(f"loading {name}")
+        self._model = load_model(given)
         if not self.quiet:
             for note in self._model.parts.notes:
                 meter.say(f"{name}: {note}")
@@ -101,8 +99,14 @@ class Drawing:
             NonFiniteError: the networks gave NaN or infinity.
         """
         assert self._model is not None and self._request is not None
+        from rein.pipeline.generate import run
+        from rein.pipeline.job import prepare
+
+        job = prepare(self._model.parts, self._request)
+        if grid:
+            self._check_sheet(job)
         count, size, pace = self._request.count, 1, Pace()
-        for step in self._model.steps(self._request):
+        for step in run(job):
             self._current = step
             if step.index == 0:
                 self._tell(step.chosen.notes, meter)
@@ -136,9 +140,7 @@ class Drawing:
         self._images += result.images if keep else []
         for image, seed in zip(result.images, result.seeds, strict=True):
             try:
-                [path] = replace(result, images=[image], seeds=[seed]).save(
-                    self._place.picture(seed), quality=self._quality
-                )
+                [path] = replace(result, images=[image], seeds=[seed]).save(self._place, quality=self._quality)
             except OutputError as error:
                 kept = f"{len(self.paths)} of {result.request.count} pictures are finished and kept"
                 raise OutputError(f"{error} ({kept})") from error
@@ -153,13 +155,27 @@ class Drawing:
         from rein.image_files import write_image
         from rein.images import grid
 
-        assert self._place is not None and self._request is not None
-        prompt = self._request.prompt
-        labels = [f"seed {seed}: {prompt}" if prompt.strip() else f"seed {seed}" for seed in self.seeds]
+        assert self._place is not None
+        labels = [self._label(seed) for seed in self.seeds]
         path = self._place.sheet(self.seeds[0])
         texts = {"rein": json.dumps(self.settings, ensure_ascii=False)}
         write_image(grid(self._images, labels=labels), path, texts, self._quality)
         self.sheet = path
+
+    def _label(self, seed: int) -> str:
+        assert self._request is not None
+        prompt = self._request.prompt
+        return f"seed {seed}: {prompt}" if prompt.strip() else f"seed {seed}"
+
+    def _check_sheet(self, job: Job) -> None:
+        """Refuse a sheet that the format cannot hold. Raises `InputError`."""
+        from rein.image_files import check_sides
+        from rein.images import caption, grid_size
+
+        assert self._place is not None
+        width, height = job.picture_size()
+        below = caption(self._label(job.seeds[-1]), width).height
+        check_sides(grid_size(len(job.seeds), (width, height + below)), self._place.sheet(job.seeds[0]))
 
     def how_far(self) -> str:
         """What to say after an interrupt: what is finished, and how to make the rest."""
@@ -218,33 +234,3 @@ def _caption(first: int, batch: int, count: int) -> str:
     if count == 1:
         return "drawing"
     return f"picture {first} of {count}" if batch == 1 else f"pictures {first} to {first + batch - 1} of {count}"
-
-
-def read_prompt(prompt: str | None, file: str | None) -> str:
-    """The prompt as it was given: as an argument, in a file, or (for "-") on stdin. One newline at the end goes.
-
-    Raises:
-        InputError: it is given twice or not at all; the file cannot be read, is too long or not UTF-8.
-    """
-    if (prompt is None) == (file is None):
-        problem = "there is no prompt" if prompt is None else "there are two prompts"
-        raise InputError(f'{problem}: give PROMPT, as in rein generate "a red apple", or --prompt-file')
-    source = file if file is not None else prompt
-    assert source is not None
-    if file is None and prompt != "-":
-        return source
-    name = "stdin" if source == "-" else quoted(source)
-    try:
-        if source == "-":
-            content = sys.stdin.buffer.read(PROMPT_BYTES + 1)
-        else:
-            with open(source, "rb") as handle:
-                content = handle.read(PROMPT_BYTES + 1)
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot read the prompt from {name}: {getattr(error, 'strerror', None) or error}") from error
-    if len(content) > PROMPT_BYTES:
-        raise InputError(f"the prompt from {name} is longer than {PROMPT_BYTES:,} bytes: shorten it")
-    try:
-        return content.decode("utf-8-sig").removesuffix("\n").removesuffix("\r")
-    except UnicodeDecodeError as error:
-        raise InputError(f"the prompt from {name} is not UTF-8 text") from error

@@ -1,11 +1,15 @@
-"""`rein evaluate`: measure whether a model draws what it is asked for, and say it in figures."""
+"""`rein evaluate`: the group of commands that judge, and the one that is meant where none of them is named.
+
+`rein evaluate MODEL` is `rein evaluate obedience MODEL`: whether a model draws what it is asked for.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
+from typer.core import TyperGroup
 
 from rein.cli.app import app
 from rein.cli.progress import Meter, Pace, meter
@@ -25,12 +29,41 @@ Examples:
   rein evaluate runs/pocket/model --output runs/pocket/evaluation
   rein evaluate runs/pocket/model --choose-claims --card runs/pocket/model/README.md
 
-The last line of the output is the path of the report; a sheet of pictures to look at lies beside it. Pictures that are
-drawn are kept, so that a run that was stopped goes on where it was.
+The last line of the output is the path of the report; a page and sheets of pictures to look at lie beside it.
+Pictures that are drawn are kept, so that a run that was stopped goes on where it was.
 """
 
 _QUICK = {"trained": 60, "held_out_style": 30, "colour": 0, "held_out_colour": 30, "pair": 0, "held_out_pair": 30}
 """Prompts of each group for a first look; a full evaluation asks about a thousand."""
+
+_GROUP_EXAMPLES = """
+\b
+Examples:
+  rein evaluate pocket --quick
+  rein evaluate model pocket --prompts prompts.txt --real photographs
+  rein evaluate pictures drawn photographs --features pt_inception-2015-12-05-6726825d.pth
+  rein evaluate compare evaluation/before evaluation/after
+  rein evaluate rate before after --serve
+
+`rein evaluate MODEL` is `rein evaluate obedience MODEL`.
+"""
+
+
+class Evaluations(TyperGroup):
+    """A group in which a word that is none of its commands is the first argument of the usual one."""
+
+    usual: ClassVar[str] = "obedience"
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """As every group, with the usual command put in where none is named."""
+        named = args[:1] and (args[0] in self.commands or args[0] in ctx.help_option_names)
+        return super().parse_args(ctx, args if named else [self.usual, *args])
+
+
+evaluations = typer.Typer(
+    cls=Evaluations, help="Judge models and pictures, by figures and by eye.", epilog=_GROUP_EXAMPLES
+)
+app.add_typer(evaluations, name="evaluate")
 
 Source = Annotated[str, typer.Argument(metavar="MODEL", help="A model inside Rein, or a model folder.")]
 Quick = Annotated[
@@ -59,7 +92,7 @@ Device = Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1,
 AsJson = Annotated[bool, typer.Option("--json", help="Print the report as JSON, and nothing else, on stdout.")]
 
 
-@app.command("evaluate", epilog=_EXAMPLES)
+@evaluations.command("obedience", epilog=_EXAMPLES)
 def evaluate(
     source: Source,
     quick: Quick = False,
@@ -72,14 +105,14 @@ def evaluate(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Measure a model: obedience to prompts, the autoencoder, and whether it copies."""
+    """Measure a model: obedience to prompts, the autoencoder, and whether it copies (the usual one)."""
     if card is not None and (card.is_dir() or not card.parent.is_dir()):
         raise InputError(f"--card is {quoted(str(card))}: give the name of a file in a folder that is there")
     with meter() as shown:
         shown.show(f"loading {source}")
         from rein.data.options import ArtOptions
-        from rein.evaluation.report import write_card_section
-        from rein.evaluation.run import REPORT_NAME, EvaluationOptions
+        from rein.evaluation.report import REPORT_NAME, write_card_section
+        from rein.evaluation.run import EvaluationOptions
         from rein.evaluation.subject import model_subject
         from rein.pipeline.model import load
 
@@ -93,6 +126,7 @@ def evaluate(
             nearest_pictures=0 if quick else EvaluationOptions.nearest_pictures,
         )
         report = measure(model_subject(model, steps=steps), options, shown)
+        write_report_page(report, folder)
     if card is not None:
         write_card_section(card, report)
     if as_json:
@@ -100,6 +134,19 @@ def evaluate(
         return
     print(figures(report))
     print(folder / REPORT_NAME, flush=True)
+
+
+def write_report_page(report: Report, folder: Path) -> None:
+    """The page beside a report, with the sheets that the run has made. Raises `OutputError`."""
+    from rein.evaluation.page import report_page
+    from rein.evaluation.results import PAGE_NAME
+    from rein.evaluation.run import NEAREST_NAME, SHEET_NAME
+    from rein.html import write_page
+
+    sheets = [("Pictures; * was never trained on", folder / SHEET_NAME)]
+    if report.copying is not None:
+        sheets.append(("Nearest training pictures", folder / NEAREST_NAME))
+    write_page(report_page(report, sheets), folder / PAGE_NAME)
 
 
 def measure(subject: Subject, options: EvaluationOptions, shown: Meter) -> Report:

@@ -34,8 +34,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value, and 
 @models.command("list")
 def list_models(as_json: AsJson = False) -> None:
     """List the models that Rein knows, and where their weights are."""
+    from rein.formats.embedded import EMBEDDED
     from rein.nn.specs import VARIANTS
-    from rein.pipeline.model import EMBEDDED, model_folder
+    from rein.pipeline.model import model_folder
 
     rows = []
     for name in sorted(VARIANTS, key=lambda name: (name not in EMBEDDED, list(VARIANTS).index(name))):
@@ -72,13 +73,12 @@ def inspect(
         str, typer.Argument(metavar="NAME|PATH", help="A model inside Rein, a model's folder, or any file of weights.")
     ],
     as_json: AsJson = False,
-    hashed: Annotated[
-        bool, typer.Option("--hash/--no-hash", help="Read the whole of a file or a diffusers folder for its SHA-256.")
-    ] = True,
+    hashed: Annotated[bool, typer.Option("--hash/--no-hash", help="Read all of the files for their SHA-256.")] = True,
 ) -> None:
     """Say what a model or a file of weights is, and whether it is complete. Exit code 1 if it would not load.
 
-    What it is, names and shapes tell, not the file's name. Of Rein's own folders only headers are read.
+    What it is, names and shapes tell, not the file's name. Of Rein's own folders the SHA-256 of each file is compared
+    with what was recorded when it was saved.
     """
     from rein.formats.diffusers_folder import is_diffusers_folder
     from rein.formats.folder import SPEC_FILE
@@ -93,7 +93,7 @@ def inspect(
         if report.problems:
             raise DamagedFileError(f"{path} would not load: {'; '.join(report.problems)}")
         return
-    found = inspect_folder(path)
+    found = inspect_folder(path, hashed)
     print(json.dumps(_object(found), indent=1) if as_json else _lines(found), flush=True)
     if found.problems:
         raise DamagedFileError(f"{found.folder} would not load: {'; '.join(found.problems)}")
@@ -151,7 +151,7 @@ def _report_lines(report: FileReport) -> str:
     if spec is not None:
         guess = "" if report.settled else ", or v: the network is asked when it is loaded, or give --prediction"
         facts += [
-            ("family", report.family + (", with averaged (EMA) weights" if report.ema else "")),
+            ("family", report.family + _averages(report)),
             ("parts", ", ".join(report.parts)),
             ("pictures", f"{spec.native_size} x {spec.native_size} pixels"),
             ("predicts", spec.prediction + guess),
@@ -168,6 +168,12 @@ def _report_lines(report: FileReport) -> str:
     lines = "\n".join(f"{name:<9} {value}" for name, value in facts)
     whole = "\ncomplete: nothing is missing" if report.kind == "model" else ""
     return lines + ("".join(f"\nproblem: {problem}" for problem in report.problems) or whole)
+
+
+def _averages(report: FileReport) -> str:
+    if report.ema_only:
+        return ", with averaged (EMA) weights alone, which are used"
+    return ", with averaged (EMA) weights beside the plain ones: --ema uses them" if report.ema else ""
 
 
 def _row(file: WeightFile) -> tuple[str, str, str, str]:

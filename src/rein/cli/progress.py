@@ -78,6 +78,10 @@ class Pace:
         """Speed and time left after `done` of `total` steps, 1 at least."""
         return speed_note(done, total, time.perf_counter() - self._began, unit)
 
+    def speed(self, done: int, unit: str = "it/s") -> str:
+        """The speed alone, of a work whose end is not known."""
+        return f"{done / max(time.perf_counter() - self._began, 1e-9):.1f} {unit}"
+
 
 def speed_note(done: int, total: int, seconds: float, unit: str = "it/s") -> str:
     """ "21.3 it/s, 0:04 left", or "2.5 s/it, 1:40 left", where `done` of `total` steps took `seconds`."""

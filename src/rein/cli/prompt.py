@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rein.cli.app import app
-from rein.cli.drawing import read_prompt
-from rein.cli.language import ClipSkip, DialectName, Emphasis, Styles, StylesFile, Wildcards
+from rein.cli.language import StylesFile
+from rein.cli.options import LANGUAGE, WORDS, AsJson, Given, request_fields, takes
 from rein.cli.values import whole
 
 if TYPE_CHECKING:
@@ -31,45 +31,23 @@ Examples:
 prompts = typer.Typer(help="See how a prompt is read, or list styles.", no_args_is_help=False)
 app.add_typer(prompts, name="prompt")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value, and nothing else, on stdout.")]
-
 
 @prompts.command("explain", epilog=_EXAMPLES)
+@takes(*WORDS, "steps", *LANGUAGE)
 def explain(
-    prompt: Annotated[str | None, typer.Argument(help="The prompt, in quotes. '-' reads it from stdin.")] = None,
-    negative: Annotated[str, typer.Option(metavar="T", help="A negative prompt.", show_default=False)] = "",
-    prompt_file: Annotated[str | None, typer.Option(metavar="FILE", help="Read the prompt from a file.")] = None,
+    *,
     model: Annotated[
         str,
         typer.Option("--model", "-m", metavar="NAME|PATH", help="Whose words: sd15, sd21, sdxl, pocket, or a model."),
     ] = "pocket",
-    steps: Annotated[int, typer.Option(parser=whole, metavar="N", help="Sampling steps, 1 to 1000.")] = 20,
     seed: Annotated[int, typer.Option("--seed", "-s", parser=whole, metavar="N", help="What wildcards draw from.")] = 0,
-    dialect: DialectName = None,
-    emphasis: Emphasis = None,
-    clip_skip: ClipSkip = 1,
-    style: Styles = None,
-    styles: StylesFile = None,
-    wildcards: Wildcards = None,
+    given: Given,
     as_json: AsJson = False,
 ) -> None:
     """Show how a prompt is read: its texts over the steps, their tokens and weights. Nothing is drawn."""
     from rein.pipeline.request import Request
 
-    request = Request.model_validate(
-        {
-            "prompt": read_prompt(prompt, prompt_file),
-            "negative_prompt": negative,
-            "steps": steps,
-            "seed": seed,
-            "dialect": dialect,
-            "emphasis": emphasis,
-            "clip_skip": clip_skip,
-            "styles": style or (),
-            "styles_file": styles,
-            "wildcards": wildcards,
-        }
-    )
+    request = Request.model_validate({"seed": seed} | request_fields(given))
     found = _explained(request, model)
     if as_json:
         print(json.dumps(_object(found), indent=1, ensure_ascii=False))

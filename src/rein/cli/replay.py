@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rein.cli.app import app
+from rein.cli.options import DEVICE, WEIGHTS, AsJson, Given, load_model, takes
 from rein.cli.progress import meter
 from rein.errors import InputError
 
@@ -30,27 +31,27 @@ same loss.
 
 
 @app.command("replay", epilog=_EXAMPLES)
+@takes(*WEIGHTS, *DEVICE)
 def replay(
+    *,
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="A PNG, JPEG or WebP file that carries its settings.")],
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="NAME|PATH", help="[default: the one that is named in it]")
     ] = None,
     output: Annotated[str | None, typer.Option("--output", "-o", metavar="PATH", help="Save the new picture.")] = None,
-    device: Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, ... or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(metavar="T", help="auto, float32, bfloat16 or float16.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    given: Given,
+    as_json: AsJson = False,
 ) -> None:
     """Make a picture again from the settings inside it, and compare."""
     with meter() as shown:
         shown.show("reading")
         from rein.image_files import read_format, read_image
-        from rein.pipeline.model import load
         from rein.pipeline.recorded import read_recorded
         from rein.pipeline.replay import LOSSY_TOLERANCE, TOLERANCE, compared
 
         recorded, before = read_recorded(image), read_image(image)
         shown.show("loading")
-        loaded = load(_model(recorded, model), device, dtype)
+        loaded = load_model(dict(given) | {"model": _model(recorded, model)})
         for step in loaded.steps(recorded.request):
             shown.show("drawing", step.index + 1, step.steps)
             if step.last:
@@ -68,7 +69,7 @@ def _model(recorded: Recorded, wanted: str | None) -> str:
 
     A picture tells a model's name, not where it lies.
     """
-    from rein.pipeline.model import EMBEDDED
+    from rein.formats.embedded import EMBEDDED
 
     if wanted is not None:
         return wanted

@@ -8,24 +8,9 @@ from typing import Annotated
 import typer
 
 from rein.cli.app import app
-from rein.cli.generate import (
-    Device,
-    Dtype,
-    Guidance,
-    Height,
-    ModelName,
-    Negative,
-    PromptFile,
-    Rare,
-    Sampler,
-    Schedule,
-    Seed,
-    Steps,
-    Width,
-)
+from rein.cli.options import DEVICE, MODEL, REQUEST, AsJson, Given, request_fields, takes
 from rein.cli.progress import meter
 from rein.cli.sheet_work import AxisTexts, SheetWork
-from rein.cli.values import settings
 from rein.errors import InterruptedWork, ReinError
 
 _EXAMPLES = """
@@ -41,9 +26,6 @@ the prompts, or size=WxH,... A cell that cannot be drawn shows why, the others a
 last line of the output is the path of the sheet. Ctrl-C writes the sheet of what is finished.
 """
 
-Prompt = Annotated[
-    str | None, typer.Argument(help="What the pictures should show, in quotes; may be empty. '-' reads it from stdin.")
-]
 Across = Annotated[
     str | None, typer.Option("--x", metavar="AXIS", help='What varies from column to column, as "steps=5,10,20".')
 ]
@@ -62,53 +44,28 @@ Output = Annotated[
     str | None,
     typer.Option("--output", "-o", metavar="PATH", help="A .png file or a folder. [default: pictures]"),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on stdout.")]
 
 
 @app.command("sheet", epilog=_EXAMPLES)
+@takes(*REQUEST, *MODEL, *DEVICE)
 def sheet(
-    prompt: Prompt = None,
+    *,
     x: Across = None,
     y: Down = None,
     z: Layers = None,
     matrix: Matrix = False,
-    negative: Negative = "",
-    prompt_file: PromptFile = None,
-    model: ModelName = "pocket",
-    steps: Steps = 20,
-    guidance: Guidance = None,
-    sampler: Sampler = None,
-    schedule: Schedule = None,
-    seed: Seed = None,
-    width: Width = None,
-    height: Height = None,
-    rare: Rare = None,
     keep: Keep = False,
     score: Score = False,
     output: Output = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
+    given: Given,
     as_json: AsJson = False,
 ) -> None:
     """Draw a sheet of pictures in which things vary."""
-    from rein.cli.drawing import read_prompt
-
-    wanted = {
-        "prompt": read_prompt(prompt, prompt_file),
-        "negative_prompt": negative,
-        "steps": steps,
-        "guidance_scale": guidance,
-        "sampler": sampler,
-        "spacing": schedule,
-        "seed": seed,
-        "width": width,
-        "height": height,
-    } | settings(rare or ())
     work = SheetWork(quiet=as_json, keep=keep, score=score)
     try:
         with meter() as shown:
-            work.prepare(shown, wanted, AxisTexts(x, y, z, matrix), output)
-            work.load(shown, model, device, dtype)
+            work.prepare(shown, request_fields(given), AxisTexts(x, y, z, matrix), output)
+            work.load(shown, given)
             work.draw(shown)
     except KeyboardInterrupt:
         work.write()

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rein.cli.places import Place, slug
 from rein.cli.progress import Meter, Pace
 from rein.errors import InputError, ReinError, quoted
 from rein.files import PICTURE_SUFFIXES, write_failure
+from rein.places import Place, free_name, slug
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -77,17 +76,18 @@ class SheetWork:
         self._plan = plan_sheet(request, x, y, z)
         assert self._plan.request.seed is not None
         if output is not None and Path(output).suffix.lower() in set(PICTURE_SUFFIXES) - {".png"}:
-            raise InputError(f"--output is {quoted(output)}: a sheet is written as PNG; give a name in .png")
+            raise InputError(f"output is {quoted(output)}: a sheet is written as PNG; give a name in .png")
         place = Place.of(output, request.prompt, 1)
         place.check()
         self.path = _free(place, self._plan.request.seed)
 
-    def load(self, meter: Meter, name: str, device: str, dtype: str) -> None:
-        """Load the model, and the judge if scores are wanted. Raises as `rein.load`."""
-        meter.show(f"loading {name}")
-        from rein.pipeline.model import load
+    def load(self, meter: Meter, given: Mapping[str, Any]) -> None:
+        """Load the model that the options name, and the judge if scores are wanted. Raises as `rein.load`."""
+        from rein.cli.options import load_model
 
-        self._model = load(name, device, dtype)
+        name = given["model"]
+        meter.show(f"loading {name}")
+        self._model = load_model(given)
         if self.score:
             from rein.evaluation.score import Scorer
 
@@ -195,9 +195,4 @@ def _free(place: Place, seed: int) -> Path:
     """Where the sheet goes: a name that is not taken."""
     if place.style == "seeds":
         return place.sheet(seed)
-    named = place.picture(seed)
-    path, number = named, 0
-    while os.path.lexists(path):
-        number += 1
-        path = named.with_name(f"{named.stem}-{number}{named.suffix}")
-    return path
+    return free_name(place.picture(seed))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -24,6 +25,7 @@ _EXAMPLES = """
 Examples:
   rein train recipes/pocket-cpu.toml --output runs/pocket
   rein train recipes/pocket-cpu.toml --output runs/pocket --resume
+  rein train lora --set data.folder=my-pictures --set stage.steps=400
 """
 
 _LINE_EVERY = 60.0
@@ -32,7 +34,20 @@ _LINE_EVERY = 60.0
 
 @app.command("train", epilog=_EXAMPLES, no_args_is_help=False)
 def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="What to train, on what, and how.")],
+    recipe: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RECIPE",
+            help="What to train, on what, and how: a TOML file, or one that comes with Rein: autoencoder, dreambooth, "
+            "dreambooth-lora, finetune, inversion, lora.",
+        ),
+    ],
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Another value in the recipe, such as stage.steps=200. May be repeated."
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -44,7 +59,7 @@ def train(
         str, typer.Option("--device", metavar="D", help="auto, cpu, cuda, cuda:1, mps.", show_default=True)
     ] = "auto",
 ) -> None:
-    """Train a model as a recipe says. The data are fetched and made on the way; the last line is the model's folder."""
+    """Train a model, or teach one, as a recipe says. The last line tells what was made: a model's folder or a file."""
     folder = output if output is not None else Path("runs") / recipe.stem
     with meter() as shown:
         shown.show("starting")
@@ -53,10 +68,10 @@ def train(
         _use(device)
         diary = Diary(shown)
         try:
-            for news in train_recipe(recipe, folder, resume):
+            for news in train_recipe(recipe, folder, resume, changes=changes or ()):
                 diary.enter(news)
         except KeyboardInterrupt:
-            raise InterruptedWork(how_to_resume(diary, recipe, folder, device)) from None
+            raise InterruptedWork(how_to_resume(diary, recipe, folder, device, changes or ())) from None
     print(diary.model if diary.model is not None else folder, flush=True)
 
 
@@ -123,9 +138,10 @@ def _use(device: str) -> None:
     os.environ["ACCELERATE_USE_CPU"] = str(chosen.type == "cpu")
 
 
-def how_to_resume(diary: Diary, recipe: Path, folder: Path, device: str) -> str:
+def how_to_resume(diary: Diary, recipe: Path, folder: Path, device: str, changes: Sequence[str] = ()) -> str:
     """What to say after an interrupt: how far it came, what of it is kept, and the command that goes on."""
     command = ["rein", "train", str(recipe), "--output", str(folder), "--resume"]
+    command += [part for change in changes for part in ("--set", change)]
     command += ["--device", device] if device != "auto" else []
     where = (
         f"in step {diary.step + 1} of stage {diary.stage}" if diary.step else f"before the first step of {diary.stage}"

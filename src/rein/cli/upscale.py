@@ -12,10 +12,21 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rein.cli.app import app
-from rein.cli.places import Place
+from rein.cli.options import (
+    ADAPTERS,
+    DEVICE,
+    LANGUAGE,
+    MODEL,
+    AsJson,
+    Given,
+    load_model,
+    request_fields,
+    takes,
+)
 from rein.cli.progress import Meter, Pace, meter
-from rein.cli.values import number, settings, whole
+from rein.cli.values import number, whole
 from rein.errors import InputError, InterruptedWork, OutputError, ReinError, quoted
+from rein.places import Place, free_name
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -42,11 +53,8 @@ _SHOWN = 4
 
 @dataclass(frozen=True)
 class Drawing:
-    """What draws tiles again, how much of each anew, and how large they are; None is the model's native size."""
+    """How much of each tile is drawn anew, and how large they are; None is the model's native size."""
 
-    model: str
-    device: str
-    dtype: str
     strength: float
     tile: int | None
 
@@ -79,7 +87,7 @@ class Enlarging:
         check_numbers(self.by, self.tile, self.overlap)
         self._place = Place.of(self.output, "picture", 1)
         if self._place.style == "single" and count > 1:
-            raise InputError(f"--output is {quoted(self.output)}, one file for {count} pictures: give a folder")
+            raise InputError(f"output is {quoted(self.output)}, one file for {count} pictures: give a folder")
         if self.upscaler in INTERPOLATIONS:
             self._network = self.upscaler
         elif not os.path.lexists(self.upscaler):
@@ -88,10 +96,9 @@ class Enlarging:
         else:
             self._network = load_upscaler(self.upscaler, choose_device(device))
 
-    def prepare_drawing(self, wanted: Mapping[str, Any], drawing: Drawing) -> None:
+    def prepare_drawing(self, prompt: str, given: Given, drawing: Drawing) -> None:
         """Load the model that draws the tiles again. Raises as `rein.load` and `Request`."""
         from rein.devices import fresh_seed
-        from rein.pipeline.model import load
         from rein.pipeline.request import Request
         from rein.pipeline.upscale import check_numbers
 
@@ -99,9 +106,9 @@ class Enlarging:
             check_numbers(self.by, drawing.tile, 0)
         if not 0 <= drawing.strength <= 1:
             raise InputError(f"strength is {drawing.strength:g}: it must be a number from 0 to 1")
-        request = Request.model_validate(wanted)
+        request = Request.model_validate({"prompt": prompt} | request_fields(given))
         self._request = request if request.seed is not None else request.replace(seed=fresh_seed())
-        self._model, self._drawing = load(drawing.model, drawing.device, drawing.dtype), drawing
+        self._model, self._drawing = load_model(given), drawing
 
     def check_place(self) -> None:
         """Try the place, so that long work does not end in a refusal. Raises `OutputError`."""
@@ -115,17 +122,17 @@ class Enlarging:
             InputError, DamagedFileError: the picture cannot be read, or would become too large.
             OutputError: it cannot be written.
         """
-        from rein.image_files import read_image, read_texts, write_image
+        from rein.image_files import check_sides, read_image, read_texts, write_image
         from rein.pipeline.redraw import redraw
-        from rein.pipeline.upscale import upscale_steps
+        from rein.pipeline.upscale import enlarged_size, upscale_steps
 
         image, texts = read_image(source), read_texts(source)
-        name, pace = Path(source).name, Pace()
+        name, pace, path = Path(source).name, Pace(), self._free_path(source)
+        check_sides(enlarged_size(image.size, self.by), path)
         image = self._followed(upscale_steps(image, self.by, self._network, self.tile, self.overlap), name, pace, shown)
         if self._model is not None and self._request is not None and self._drawing is not None:
             tiles = redraw(self._model, self._request, image, self._drawing.strength, self._drawing.tile)
             image = self._followed(tiles, f"drawing {name}", Pace(), shown)
-        path = self._free_path(source)
         write_image(image, path, self._texts(texts, image.size))
         self.paths.append(path)
 
@@ -143,12 +150,7 @@ class Enlarging:
         """The wanted name, or the next one that is free."""
         assert self._place is not None
         stem = self._place.stem if self._place.style == "single" else f"{Path(source).stem}-x{self.by:g}"
-        wanted = self._place.folder / f"{stem}{self._place.suffix}"
-        path, taken = wanted, 0
-        while os.path.lexists(path):
-            taken += 1
-            path = wanted.with_name(f"{wanted.stem}-{taken}{wanted.suffix}")
-        return path
+        return free_name(self._place.folder / f"{stem}{self._place.suffix}")
 
     def _texts(self, texts: Mapping[str, str], size: tuple[int, int]) -> dict[str, str]:
         """What the picture told of itself, and how it was made larger: in Rein's manifest where it has one, and as
@@ -183,53 +185,50 @@ class Enlarging:
         return f"interrupted: {len(self.paths)} of {count} pictures are finished" + (f": {listed}" if listed else "")
 
 
+By = Annotated[float, typer.Option(parser=number, metavar="X", help="How many times wider and higher, 1 to 16.")]
+Network = Annotated[
+    str, typer.Option(metavar="NAME|FILE", help="lanczos, nearest, or the file of an ESRGAN or Real-ESRGAN.")
+]
+Output = Annotated[
+    str | None,
+    typer.Option("--output", "-o", metavar="PATH", help="A picture file, or a folder. [default: pictures]"),
+]
+Tile = Annotated[int, typer.Option(parser=whole, metavar="N", help="Pixels a network sees at once, a side.")]
+Overlap = Annotated[int, typer.Option(parser=whole, metavar="N", help="Pixels that two tiles share.")]
+Words = Annotated[
+    str | None, typer.Option(metavar="T", help="Draw the enlarged picture again, tile by tile, with these words.")
+]
+Strength = Annotated[float, typer.Option(parser=number, metavar="X", help="How much of a tile is drawn anew, 0 to 1.")]
+DrawnTile = Annotated[
+    int | None, typer.Option(parser=whole, metavar="N", help="Side of the tiles drawn. [default: the model's size]")
+]
+
+
 @app.command("upscale", epilog=_EXAMPLES)
+@takes("negative", "steps", "guidance", "sampler", "schedule", "seed", *ADAPTERS, *LANGUAGE, "rare", *MODEL, *DEVICE)
 def upscale(
+    *,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE...", help="PNG, JPEG or WebP files.")],
-    by: Annotated[
-        float, typer.Option(parser=number, metavar="X", help="How many times wider and higher, 1 to 16.")
-    ] = 2,
-    upscaler: Annotated[
-        str, typer.Option(metavar="NAME|FILE", help="lanczos, nearest, or the file of an ESRGAN or Real-ESRGAN.")
-    ] = "lanczos",
-    output: Annotated[
-        str | None,
-        typer.Option("--output", "-o", metavar="PATH", help="A picture file, or a folder. [default: pictures]"),
-    ] = None,
-    tile: Annotated[int, typer.Option(parser=whole, metavar="N", help="Pixels a network sees at once, a side.")] = 192,
-    overlap: Annotated[int, typer.Option(parser=whole, metavar="N", help="Pixels that two tiles share.")] = 16,
-    prompt: Annotated[
-        str | None, typer.Option(metavar="T", help="Draw the enlarged picture again, tile by tile, with these words.")
-    ] = None,
-    negative: Annotated[str, typer.Option(metavar="T", help="What it should not show.", show_default=False)] = "",
-    model: Annotated[str, typer.Option("--model", "-m", metavar="NAME|PATH", help="What draws the tiles.")] = "pocket",
-    strength: Annotated[
-        float, typer.Option(parser=number, metavar="X", help="How much of a tile is drawn anew, 0 to 1.")
-    ] = 0.3,
-    steps: Annotated[int, typer.Option(parser=whole, metavar="N", help="Sampling steps for each tile.")] = 20,
-    seed: Annotated[
-        int | None, typer.Option("--seed", "-s", parser=whole, metavar="N", help="Of the first tile. [default: fresh]")
-    ] = None,
-    draw_tile: Annotated[
-        int | None, typer.Option(parser=whole, metavar="N", help="Side of the tiles drawn. [default: the model's size]")
-    ] = None,
-    rare: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="Any other field of the tiles' request.")
-    ] = None,
-    device: Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, ... or mps.")] = "auto",
-    dtype: Annotated[str, typer.Option(metavar="T", help="Of the model: auto, float32, bfloat16, float16.")] = "auto",
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    by: By = 2,
+    upscaler: Network = "lanczos",
+    output: Output = None,
+    tile: Tile = 192,
+    overlap: Overlap = 16,
+    prompt: Words = None,
+    strength: Strength = 0.3,
+    draw_tile: DrawnTile = None,
+    given: Given,
+    as_json: AsJson = False,
 ) -> None:
     """Make pictures larger."""
     work = Enlarging(by, upscaler, output, tile, overlap)
     try:
         with meter() as shown:
             shown.show("starting")
-            work.prepare(len(images), device)
+            work.prepare(len(images), given["device"])
             if prompt is not None:
-                wanted = settings(rare or []) | {"prompt": prompt, "negative_prompt": negative, "steps": steps}
-                shown.show(f"loading {model}")
-                work.prepare_drawing(wanted | {"seed": seed}, Drawing(model, device, dtype, strength, draw_tile))
+                shown.show(f"loading {given['model']}")
+                work.prepare_drawing(prompt, given, Drawing(strength, draw_tile))
             work.check_place()
             _enlarge_all(work, images, shown)
     except KeyboardInterrupt:

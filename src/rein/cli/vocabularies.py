@@ -24,8 +24,9 @@ def vocabulary_of(model: str) -> tuple[ModelSpec, Vocabulary]:
         InputError: there is no such model.
         DamagedFileError: it cannot be read.
     """
+    from rein.formats.embedded import EMBEDDED
     from rein.nn.specs import VARIANTS
-    from rein.pipeline.model import EMBEDDED, model_folder
+    from rein.pipeline.model import model_folder
     from rein.text.explain import Vocabulary
     from rein.text.tokenizer import Tokenizer, clip_tokenizer
 
@@ -36,8 +37,14 @@ def vocabulary_of(model: str) -> tuple[ModelSpec, Vocabulary]:
         place = model_folder(model)
         spec = _spec_of(place)
     own = place is not None and spec.vocabulary == "own"
-    tokenizer = Tokenizer.from_files(place) if own and place is not None else clip_tokenizer()
+    tokenizer = Tokenizer.from_files(_home_of(place)) if own and place is not None else clip_tokenizer()
     return spec, Vocabulary(tokenizer, spec.towers[0].context_length - 2)
+
+
+def _home_of(place: Path) -> Path:
+    from rein.formats.folder import tokenizer_home
+
+    return tokenizer_home(place) or place
 
 
 def _spec_of(place: Path) -> ModelSpec:

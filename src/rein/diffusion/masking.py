@@ -47,9 +47,10 @@ class MaskedDenoiser:
     mask: Mask
 
     def __call__(self, x: Tensor, sigma: Tensor) -> Tensor:
-        return self._kept(self.denoise(x, sigma), sigma)
+        return self.kept(self.denoise(x, sigma), sigma)
 
-    def _kept(self, drawn: Tensor, sigma: Tensor) -> Tensor:
+    def kept(self, drawn: Tensor, sigma: Tensor) -> Tensor:
+        """An answer (B, C, h, w) with the known parts in it."""
         share = self.mask.at(float(sigma)).to(drawn)
         return self.known.to(drawn) * (1.0 - share) + drawn * share
 
@@ -63,7 +64,7 @@ class MaskedNegativeDenoiser(MaskedDenoiser):
     def with_negative(self, x: Tensor, sigma: Tensor, weight: float) -> tuple[Tensor, Tensor]:
         """Both pictures, with the known parts in them."""
         wanted, unwanted = self.denoise.with_negative(x, sigma, weight)
-        return self._kept(wanted, sigma), self._kept(unwanted, sigma)
+        return self.kept(wanted, sigma), self.kept(unwanted, sigma)
 
 
 def masked(denoise: Denoiser, known: Tensor, mask: Mask) -> Denoiser:

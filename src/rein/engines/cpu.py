@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-MOST_SORTED_BYTES = 512 * 2**20
-"""Sorted weights are a second copy, and reordering takes time. Networks with more keep what was read: they are mostly
-busy with large maps, where the order of weights was measured to make no difference."""
+from rein.nn.order import put_in_order, waits
+
+MOST_SORTED = 2**27
+"""Sorted weights are a second copy, and reordering takes time. Networks with more (512 MiB in float32) keep what was
+read: they are mostly busy with large maps, where the order of weights was measured to make no difference."""
 
 
 def lay_out(module: nn.Module, sort: bool = False) -> nn.Module:
@@ -23,16 +25,19 @@ def lay_out(module: nn.Module, sort: bool = False) -> nn.Module:
 
     Convolutions run channels last on every device. On the CPU the weights of linear layers are stored transposed, which
     PyTorch shows as before, and with `sort` float32 convolutions become `SortedConv2d` and `PointwiseConv2d`: worth its
-    time for a network that is called many times. Neither is done with more than `MOST_SORTED_BYTES` of weights.
+    time for a network that is called many times. Neither is done with more than `MOST_SORTED` weights. Convolutions
+    that wait for their first call (`rein.nn.order`) go on waiting, unless they are sorted.
     """
-    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    for layer in module.modules():
+        if not waits(layer):
+            put_in_order(layer)
     if any(parameter.device.type != "cpu" for parameter in module.parameters()):
         return module
     linear = [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
-    if sum(layer.weight.nbytes for layer in linear) <= MOST_SORTED_BYTES:
+    if sum(layer.weight.numel() for layer in linear) <= MOST_SORTED:
         for layer in linear:
             layer.weight = nn.Parameter(layer.weight.detach().t().contiguous().t(), layer.weight.requires_grad)
-    if sort and sorting_available() and _bytes_to_sort(module) <= MOST_SORTED_BYTES:
+    if sort and sorting_available() and _weights_to_sort(module) <= MOST_SORTED:
         _replace_convolutions(module)
     return module
 
@@ -107,9 +112,9 @@ def _pointwise(layer: nn.Conv2d) -> bool:
     return layer.kernel_size == layer.stride == (1, 1) and layer.padding == (0, 0)
 
 
-def _bytes_to_sort(module: nn.Module) -> int:
+def _weights_to_sort(module: nn.Module) -> int:
     return sum(
-        layer.weight.nbytes
+        layer.weight.numel()
         for layer in module.modules()
         if _replaceable(layer) and isinstance(layer, nn.Conv2d) and not _pointwise(layer)
     )

@@ -64,6 +64,12 @@ class Chosen:
         return tuple(adapter.use(weight, text_weight) for adapter, weight, text_weight in self.loras)
 
     @property
+    def reading(self) -> tuple[object, ...]:
+        """Equal for choices with which texts are read alike."""
+        loras = ((adapter.sha256, text_weight) for adapter, _, text_weight in self.loras)
+        return (*loras, *((word.embedding.name, word.sha256) for word in self.words))
+
+    @property
     def embeddings(self) -> dict[str, Embedding]:
         """For the text towers, by name."""
         return {loaded.embedding.name: loaded.embedding for loaded in self.words}

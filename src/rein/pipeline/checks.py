@@ -39,14 +39,12 @@ _EXCLUDES = (
     ("hires_scale", ("init_image",)),
     ("depth_image", ("depth_model",)),
     ("resize", ("only_masked",)),
+    ("seamless", ("outpaint", "only_masked")),  # a part that is drawn alone would go on at its own other side
 )
 """A field, and those that cannot be given with it."""
 
 _SAMPLER_FIELDS = ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise")
 """What only some samplers read."""
-
-INPAINTING, DEPTH, EDITING = 5, 1, 4
-"""Channels beyond the latents: a mask and the masked picture; a depth map; the picture to edit."""
 
 
 def check_request(request: RequestFields) -> None:
@@ -101,9 +99,9 @@ def check_model(request: RequestFields, spec: ModelSpec, sampler: SamplerInfo) -
         "crop": spec.unet.size_ids,
         "aesthetic_score": spec.unet.size_ids == 5,
         "negative_aesthetic_score": spec.unet.size_ids == 5,
-        "depth_image": spec.conditioning_channels == DEPTH,
-        "depth_model": spec.conditioning_channels == DEPTH,
-        "image_guidance_scale": spec.conditioning_channels == EDITING,
+        "depth_image": spec.form == "depth",
+        "depth_model": spec.form == "depth",
+        "image_guidance_scale": spec.form == "editing",
     }
     for name, listens in told.items():
         if request.is_set(name) and not listens:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from rein.formats.checkpoint import LoadedModel
-from rein.pipeline.checks import INPAINTING
 
 
 @torch.inference_mode()
@@ -21,7 +20,7 @@ def blank_channels(parts: LoadedModel, height: int, width: int) -> Tensor | None
     if not count:
         return None
     weight = parts.unet.conv_in.weight
-    if count != INPAINTING:
+    if parts.spec.form != "inpainting":
         return weight.new_zeros(1, count, height, width)
     unit, spec = parts.spec.autoencoder.downscale, parts.spec
     grey = weight.new_zeros(1, spec.autoencoder.picture_channels, height * unit, width * unit)

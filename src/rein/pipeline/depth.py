@@ -56,6 +56,17 @@ def estimate_depth(folder: str, picture: Image.Image) -> Array:
     return np.asarray(plane.numpy(), dtype=np.float32)
 
 
+def depth_channel(nearness: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Nearness (B, 1, H, W) of any scale as a U-Net sees it, (B, 1, h, w): each map from -1, far, to 1, near.
+
+    A map that says the same everywhere becomes 0, which stands for no map.
+    """
+    small = interpolate(nearness, size, mode="bicubic", align_corners=False)
+    low, high = small.amin((1, 2, 3), keepdim=True), small.amax((1, 2, 3), keepdim=True)
+    span = high - low
+    return torch.where(span > 0, 2 * (small - low) / span.where(span > 0, torch.ones_like(span)) - 1, 0.0)
+
+
 def _seen(picture: Image.Image, settings: dict[str, Any]) -> torch.Tensor:
     """The picture as such a model sees it, (1, 3, H, W): at its size in its steps, by its mean and deviation."""
     size = settings.get("size")

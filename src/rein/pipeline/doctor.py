@@ -31,17 +31,20 @@ LAST = "its last sums"
 class Doctor:
     """Watches the networks of a job, and remembers what it did for the pictures in work.
 
-    `begin` starts the record of the next pictures; what was said of their words stays.
+    `begin` starts the record of the next pictures. What was said of the first words, which are read before, is said
+    again of each picture of theirs; what was said of other words is said of their pictures only.
     """
 
     def __init__(self) -> None:
         self._levels: list[float] = []
-        self._about_words: list[str] = []
+        self._about_first: list[str] = []
+        self._about_words = self._about_first
         self._steps: dict[str, list[int]] = {}
         self._copies: dict[nn.Module, nn.Module] = {}
 
-    def begin(self, sigmas: Tensor) -> None:
-        """The next pictures are drawn over these noise levels, falling."""
+    def begin(self, sigmas: Tensor, first_words: bool = True) -> None:
+        """The next pictures are drawn over these noise levels, falling; of the first words, or of others."""
+        self._about_words = self._about_first if first_words else []
         self._levels = [-level for level in sigmas[:-1].tolist()]
         self._steps = {}
         self._copies = {}

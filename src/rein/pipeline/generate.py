@@ -29,7 +29,7 @@ from rein.pipeline.decode import Decoded, decode_latents
 from rein.pipeline.job import Job, prepare_pass, starting_latents, visited
 from rein.pipeline.passes import Finished
 from rein.pipeline.request import Request
-from rein.pipeline.result import Result
+from rein.pipeline.result import Result, provenance_of
 from rein.pipeline.words import told
 
 
@@ -97,7 +97,8 @@ class GenerationStep:
         pictures, whole = self.pictures(), self.whole or self.job
         seconds = time.perf_counter() - self.started
         words = [whole.words_of(seed) for seed in self.seeds]
-        return Result.of(whole.parts, whole.request, pictures, self.seeds, words, self.chosen, seconds)
+        made = provenance_of(whole.parts, whole.digests)
+        return Result.of(made, whole.request, pictures, self.seeds, words, self.chosen, seconds)
 
 
 def _decoded(job: Job, latents: Tensor) -> list[Decoded]:
@@ -118,7 +119,9 @@ def _through_passes(job: Job, seed: int) -> Iterator[GenerationStep]:
     requests = [told(_ahead(entry.request, ahead), drawn) for entry in job.passes]
     counts = [max(1, len(visited(torch.zeros(request.steps + 1), request)) - 1) for request in requests]
     for place, (entry, request) in enumerate(zip(job.passes, requests, strict=True)):
-        part = prepare_pass(job.parts, request, entry.given(before))
+        part = job.opening if place == 0 and ahead == 0 else None
+        if part is None:
+            part = prepare_pass(job.parts, request, entry.given(before), job.memo)
         final = place == len(requests) - 1
         assert request.seed is not None
         for step in _draw(part, range(request.seed, request.seed + 1)):
@@ -153,7 +156,7 @@ def _draw(job: Job, seeds: range) -> Iterator[GenerationStep]:
     request = job.request
     assert request.sampler is not None
     noise = picture_noise(request.noise_source, seeds)
-    job.doctor.begin(job.sigmas)
+    job.doctor.begin(job.sigmas, job.words_of(seeds[0]) == job.words[0])
     denoise, chosen = job.denoiser(seeds[0])
     count = len(job.sigmas) - 1
     start = starting_latents(job, noise)

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rein.diffusion.samplers import find_sampler
 from rein.diffusion.spacing import SPACINGS
-from rein.errors import InputError
-from rein.image_files import picture_digest
 from rein.pipeline.request import Request
 from rein.text.dialects import EMPHASES
 from rein.version import __version__
-
-PICTURES = ("init_image", "mask", "depth_image")
-"""Fields of a request that are pictures."""
 
 NOISE = {
     "cpu": "torch.Generator on the CPU, one a picture, float32",
@@ -56,6 +50,8 @@ class Provenance:
     device: str
     dtype: str
     torch: str
+    pictures: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the pictures that the request begins with, by field, so that a changed file is noticed."""
 
 
 def infotext(
@@ -212,20 +208,6 @@ def manifest(request: Request, provenance: Provenance, notes: Sequence[str] = ()
         "dtype": provenance.dtype,
         "noise": NOISE[request.noise_source],
         "notes": list(notes),
-        **_pictures(request),
+        **({"pictures": dict(provenance.pictures)} if provenance.pictures else {}),
         "request": request.model_dump(mode="json"),
     }
-
-
-def _pictures(request: Request) -> dict[str, Any]:
-    """Hashes of the pictures that a request begins with, so that a changed file is noticed.
-
-    One that went away while the work was done has none: what is drawn is not lost for it.
-    """
-    found: dict[str, str] = {}
-    for name in PICTURES:
-        source = getattr(request, name)
-        if source is not None:
-            with contextlib.suppress(InputError):
-                found[name] = picture_digest(source)
-    return {"pictures": found} if found else {}

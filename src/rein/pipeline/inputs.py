@@ -20,9 +20,8 @@ from rein.formats.checkpoint import LoadedModel
 from rein.image_files import read_grey, read_image
 from rein.images import crop_to, pil_to_tensor
 from rein.masks import Array, Box, Overlay
-from rein.pipeline.checks import DEPTH, EDITING, INPAINTING
-from rein.pipeline.depth import estimate_depth
-from rein.pipeline.encode import encode_picture, encode_pixels
+from rein.pipeline.depth import depth_channel
+from rein.pipeline.memo import Memo
 from rein.pipeline.request import Request
 
 
@@ -78,32 +77,34 @@ class _Source:
 
 
 @torch.inference_mode()
-def prepare_inputs(parts: LoadedModel, request: Request, given: Given | None = None) -> Inputs:
-    """What a resolved request of a single pass begins with.
+def prepare_inputs(
+    parts: LoadedModel, request: Request, given: Given | None = None, memo: Memo | None = None
+) -> Inputs:
+    """What a resolved request of a single pass begins with; `memo` knows pictures that were encoded before.
 
     Raises:
         InputError: a picture that cannot be read, a mask in which nothing is painted.
         DamagedFileError: a file that is no picture.
     """
-    given = given or Given()
+    given, memo = given or Given(), memo or Memo()
     source = _source(request, given)
-    extra = _extra(parts, request, source)
+    extra = _extra(parts, request, source, memo)
     if source is None:
         return Inputs(extra=extra)
     mask = None if source.mask is None else _latent_mask(parts, source.mask, request.soft_mask)
-    channels = parts.spec.conditioning_channels
+    form = parts.spec.form
     # As in diffusers: all of the way begins with noise alone, unless a plain picture is the start.
-    fresh = request.strength == 1 and (mask is not None or channels == EDITING)
+    fresh = request.strength == 1 and (mask is not None or form == "editing")
     begin = source.picture
     if source.mask is not None and request.masked_content != "original":
         begin = masks.smeared(begin, (source.mask > 0).astype(np.float32))
     if given.latents is not None:
         latents = given.latents
     elif source.plain is not None:
-        latents = _stretched(parts, request, source.plain)
+        latents = _stretched(parts, request, source.plain, memo)
     else:
-        latents = encode_picture(parts, begin, request.tile, request.seamless)
-    kept = None if channels == INPAINTING else mask  # such a network sees for itself what is to stay
+        latents = _encoded(parts, request, begin, memo)
+    kept = None if form == "inpainting" else mask  # such a network sees for itself what is to stay
     return Inputs(latents, kept, extra, source.overlay, fresh)
 
 
@@ -183,12 +184,17 @@ def _fitted_plane(mask: Array, size: tuple[int, int], resize: str) -> Array:
     return np.asarray(image)
 
 
-def _stretched(parts: LoadedModel, request: Request, picture: Image.Image) -> Tensor:
+def _encoded(parts: LoadedModel, request: Request, picture: Image.Image, memo: Memo) -> Tensor:
+    """Scaled latents (1, C, h, w) of a picture, whose sides are whole latent pixels."""
+    return memo.encoded(parts, pil_to_tensor(picture)[None], request.tile, request.seamless)
+
+
+def _stretched(parts: LoadedModel, request: Request, picture: Image.Image, memo: Memo) -> Tensor:
     """The latents of a picture at its own size, cropped to whole latent pixels, stretched to the size that is drawn."""
     unit = parts.spec.autoencoder.downscale
     assert request.width is not None and request.height is not None
     whole = [max(unit, side // unit * unit) for side in picture.size]
-    latents = encode_picture(parts, crop_to(picture, *whole), request.tile, request.seamless)
+    latents = _encoded(parts, request, crop_to(picture, *whole), memo)
     size = request.height // unit, request.width // unit
     return interpolate(latents, size, mode="bilinear", align_corners=False)
 
@@ -201,44 +207,40 @@ def _latent_mask(parts: LoadedModel, mask: Array, soft: bool) -> Tensor:
     return tensor[None, None]
 
 
-def _extra(parts: LoadedModel, request: Request, source: _Source | None) -> Tensor | None:
+def _extra(parts: LoadedModel, request: Request, source: _Source | None, memo: Memo) -> Tensor | None:
     """What a family with more channels than the latents sees in them; None where nothing is given."""
-    channels = parts.spec.conditioning_channels
-    if channels == DEPTH:
-        return _depth(parts, request, source)
+    form = parts.spec.form
+    if form == "depth":
+        return _depth(parts, request, source, memo)
     if source is None:
         return None
-    if channels == EDITING:
+    if form == "editing":
         scale, shift = parts.spec.latent_scale, parts.spec.latent_shift
-        return (
-            encode_picture(parts, source.picture, request.tile, request.seamless) / scale + shift
-        )  # such models see them unscaled
-    if channels == INPAINTING:
-        return _masked_picture(parts, request, source)
+        return _encoded(parts, request, source.picture, memo) / scale + shift  # such models see them unscaled
+    if form == "inpainting":
+        return _masked_picture(parts, request, source, memo)
     return None
 
 
-def _masked_picture(parts: LoadedModel, request: Request, source: _Source) -> Tensor:
+def _masked_picture(parts: LoadedModel, request: Request, source: _Source, memo: Memo) -> Tensor:
     """The mask and the latents of the picture with grey in its place; without a mask all of it is painted."""
     mask = source.mask if source.mask is not None else np.ones(source.picture.size[::-1], dtype=np.float32)
     hard = torch.from_numpy((mask >= 0.5).astype(np.float32)).to(parts.device)
     pixels = pil_to_tensor(source.picture).to(parts.device) * (1 - hard)
-    latents = encode_pixels(parts, pixels[None], request.tile, request.seamless)
+    latents = memo.encoded(parts, pixels[None], request.tile, request.seamless)
     shown = interpolate(hard[None, None], size=latents.shape[-2:])
     return torch.cat([shown, latents.float()], dim=1)
 
 
-def _depth(parts: LoadedModel, request: Request, source: _Source | None) -> Tensor | None:
+def _depth(parts: LoadedModel, request: Request, source: _Source | None, memo: Memo) -> Tensor | None:
     """The depth map at latent size, stretched to -1 (far) to 1 (near): (1, 1, h, w)."""
     if request.depth_image is not None:
         depth = read_grey(request.depth_image)
     elif request.depth_model is not None and source is not None:
-        depth = estimate_depth(request.depth_model, source.picture)
+        depth = memo.nearness(request.depth_model, source.picture)
     else:
         return None
     unit = parts.spec.autoencoder.downscale
     assert request.width is not None and request.height is not None
     plane = torch.from_numpy(np.array(depth, dtype=np.float32))[None, None].to(parts.device)
-    small = interpolate(plane, (request.height // unit, request.width // unit), mode="bicubic", align_corners=False)
-    low, high = small.amin(), small.amax()
-    return 2 * (small - low) / (high - low) - 1 if bool(high > low) else torch.zeros_like(small)
+    return depth_channel(plane, (request.height // unit, request.width // unit))

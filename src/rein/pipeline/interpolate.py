@@ -19,6 +19,7 @@ from rein.formats.checkpoint import LoadedModel
 from rein.pipeline.adapters import adapted, adapted_denoiser
 from rein.pipeline.generate import GenerationStep, run
 from rein.pipeline.job import Job, prepare
+from rein.pipeline.memo import Memo
 from rein.pipeline.network import guided_denoiser, plan_request
 from rein.pipeline.request import Request
 from rein.pipeline.words import Drawn, drawn_words
@@ -29,7 +30,7 @@ Way = Literal["line", "arc"]
 
 MOST_FRAMES = 1000
 
-_ALONE = ("hires_scale", "outpaint", "refiner", "mask", "seamless", "variation_strength")
+_ALONE = ("hires_scale", "outpaint", "refiner", "mask", "variation_strength")
 """What a picture on the way cannot have; loops and counts neither."""
 
 
@@ -80,11 +81,12 @@ def _check(request: Request) -> None:
 def _frames(
     parts: LoadedModel, start: Request, other: Drawn, places: Sequence[float], to_seed: int | None, way: Way
 ) -> Iterator[tuple[int, GenerationStep]]:
+    memo = Memo()
     for number, share in enumerate(places):
         request = start
         if to_seed is not None and share:
             request = start.replace(variation_seed=to_seed, variation_strength=share)
-        job = prepare(parts, request)
+        job = prepare(parts, request, memo)
         if share and other != job.words[0]:
             job = _between(job, other, share, way)
         for step in run(job):
@@ -97,7 +99,8 @@ def _between(job: Job, other: Drawn, share: float, way: Way) -> Job:
     parts, request = job.parts, job.request
     sigmas = job.sigmas if job.all_sigmas is None else job.all_sigmas
     with adapted(parts, job.chosen) as embeddings:
-        plans = [plan_request(parts, request, drawn, embeddings, job.doctor) for drawn in (job.words[0], other)]
+        known = job.memo.reader(job.chosen)
+        plans = [plan_request(parts, request, drawn, embeddings, job.doctor, known) for drawn in (job.words[0], other)]
         plan = mixed(plans[0], plans[1], share, way)
         denoise = guided_denoiser(parts, request, plan, job.schedule, sigmas, job.inputs.extra, job.doctor)
     return replace(job, denoise=adapted_denoiser(parts, job.chosen, denoise))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from rein.diffusion.guidance import selected
 from rein.diffusion.masking import Mask, masked
 from rein.diffusion.noise import PictureNoise
 from rein.diffusion.prediction import Denoiser, find_prediction
@@ -16,10 +15,11 @@ from rein.diffusion.samplers import find_sampler
 from rein.diffusion.schedule import NoiseSchedule, make_schedule
 from rein.diffusion.spacing import SpacingOptions, spaced_sigmas
 from rein.formats.checkpoint import LoadedModel
-from rein.nn.seamless import seamless
+from rein.image_files import picture_digest
 from rein.pipeline.adapters import Chosen, adapted, adapted_denoiser, choose, wishes_of
 from rein.pipeline.doctor import Doctor
 from rein.pipeline.inputs import Given, Inputs, prepare_inputs
+from rein.pipeline.memo import Memo
 from rein.pipeline.network import guided_denoiser, plan_request
 from rein.pipeline.noise import first_noise
 from rein.pipeline.passes import Pass, passes_of
@@ -31,6 +31,9 @@ _LATENT_PIXELS_AT_ONCE = 8 * 128 * 128
 """On other devices than the CPU: eight SDXL pictures, thirty-two of SD1.5, 2048 of the embedded model."""
 
 _MOST_AT_ONCE = 64
+
+PICTURES = ("init_image", "mask", "depth_image")
+"""Fields of a request that are pictures."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +49,9 @@ class Job:
         passes: of each picture, where there are several; the rest is then that of the first.
         all_sigmas: also the levels that are not visited; None where all are.
         doctor: what looks after answers that are not finite.
+        memo: what its pictures and passes have in common.
+        digests: SHA-256 of the pictures that the request begins with, by field.
+        opening: of work in several passes, the first one of the first picture.
     """
 
     parts: LoadedModel
@@ -59,6 +65,9 @@ class Job:
     passes: tuple[Pass, ...] = ()
     all_sigmas: Tensor | None = None
     doctor: Doctor = field(default_factory=Doctor)
+    memo: Memo = field(default_factory=Memo)
+    digests: Mapping[str, str] = field(default_factory=dict)
+    opening: Job | None = None
 
     @property
     def seeds(self) -> range:
@@ -85,13 +94,22 @@ class Job:
         if drawn == self.words[0]:
             return self.denoise, self.chosen
         sigmas = self.sigmas if self.all_sigmas is None else self.all_sigmas
-        return denoiser_for(self.parts, self.request, drawn, self.schedule, sigmas, self.inputs, self.doctor)
+        inputs, doctor = self.inputs, self.doctor
+        return denoiser_for(self.parts, self.request, drawn, self.schedule, sigmas, inputs, doctor, self.memo)
 
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, h, w) of one picture's latents."""
         config, request = self.parts.spec.autoencoder, self.request
         assert request.width is not None and request.height is not None
         return config.latent_channels, request.height // config.downscale, request.width // config.downscale
+
+    def picture_size(self) -> tuple[int, int]:
+        """(width, height) in pixels of the finished pictures."""
+        if self.inputs.overlay is not None and not self.passes:
+            return self.inputs.overlay.source.size
+        request = self.request if self.request.outpaint is not None or not self.passes else self.passes[-1].request
+        assert request.width is not None and request.height is not None
+        return request.width, request.height
 
 
 def batch_size(parts: LoadedModel, request: Request) -> int:
@@ -103,22 +121,28 @@ def batch_size(parts: LoadedModel, request: Request) -> int:
     return max(1, min(_MOST_AT_ONCE, _LATENT_PIXELS_AT_ONCE * unit**2 // (request.width * request.height)))
 
 
-def prepare(parts: LoadedModel, request: Request) -> Job:
+def prepare(parts: LoadedModel, request: Request, memo: Memo | None = None) -> Job:
     """Make `request` ready for a model: fill it in, read its pictures, encode its words, choose its noise levels.
+
+    `memo` is what other jobs for the same model may have in common with this one.
 
     Raises:
         InputError: the request does not fit the model; a picture that cannot be read.
     """
     request = request.resolved(parts.spec)
     passes = passes_of(request, parts.spec)
-    first = prepare_pass(parts, passes[0].request, passes[0].given(None))
+    first = prepare_pass(parts, passes[0].request, passes[0].given(None), memo)
+    # Now, since the file may be another one when the pictures are finished, or none.
+    given = {name: getattr(request, name) for name in PICTURES if getattr(request, name) is not None}
+    digests = {name: picture_digest(source) for name, source in given.items()}
     if passes[0].request == request:
-        return first
-    return replace(first, request=request, words=_words(request), passes=tuple(passes))
+        return replace(first, digests=digests)
+    whole = replace(first, request=request, words=_words(request), passes=tuple(passes))
+    return replace(whole, digests=digests, opening=first)
 
 
 @torch.inference_mode()
-def prepare_pass(parts: LoadedModel, request: Request, given: Given | None) -> Job:
+def prepare_pass(parts: LoadedModel, request: Request, given: Given | None, memo: Memo | None = None) -> Job:
     """A resolved request of a single pass, made ready."""
     assert request.spacing is not None and request.sampler is not None
     schedule = make_schedule(**asdict(parts.spec.schedule))
@@ -126,10 +150,11 @@ def prepare_pass(parts: LoadedModel, request: Request, given: Given | None) -> J
     spacing = SpacingOptions(request.rho, request.sigma_min, request.sigma_max, discard)
     sigmas = spaced_sigmas(request.spacing, request.steps, schedule, spacing)
     words = _words(request)
-    inputs = prepare_inputs(parts, request, given)
-    doctor = Doctor()
-    denoise, chosen = denoiser_for(parts, request, words[0], schedule, sigmas, inputs, doctor)
-    return Job(parts, request, schedule, visited(sigmas, request), denoise, words, chosen, inputs, (), sigmas, doctor)
+    doctor, memo = Doctor(), memo or Memo()
+    inputs = prepare_inputs(parts, request, given, memo)
+    denoise, chosen = denoiser_for(parts, request, words[0], schedule, sigmas, inputs, doctor, memo)
+    visits = visited(sigmas, request)
+    return Job(parts, request, schedule, visits, denoise, words, chosen, inputs, (), sigmas, doctor, memo)
 
 
 def _words(request: Request) -> tuple[Drawn, ...]:
@@ -158,6 +183,7 @@ def denoiser_for(
     sigmas: Tensor,
     inputs: Inputs,
     doctor: Doctor,
+    memo: Memo | None = None,
 ) -> tuple[Denoiser, Chosen]:
     """The denoiser of a resolved request for pictures of these words, and the adapters that it works with.
 
@@ -165,15 +191,12 @@ def denoiser_for(
         InputError: words or an adapter that do not fit the model.
         DamagedFileError: an adapter that cannot be used.
     """
-    chosen = choose(parts, wishes_of(request, drawn))
+    chosen, memo = choose(parts, wishes_of(request, drawn)), memo or Memo()
     with adapted(parts, chosen) as embeddings:
-        plan = plan_request(parts, request, drawn, embeddings, doctor)
+        plan = plan_request(parts, request, drawn, embeddings, doctor, memo.reader(chosen))
         denoise = guided_denoiser(parts, request, plan, schedule, sigmas, inputs.extra, doctor)
     denoise = adapted_denoiser(parts, chosen, denoise)
-    denoise = refined(parts, request, drawn, schedule, sigmas, denoise, doctor)
-    if request.seamless != "none":
-        plain = denoise
-        denoise = selected(lambda sigma: plain, plain, lambda: seamless(parts.unet, request.seamless))
+    denoise = refined(parts, request, drawn, schedule, sigmas, denoise, doctor, memo)
     if inputs.mask is not None and inputs.latents is not None:
         levels = tuple(visited(sigmas, request)[:-1].tolist()) if request.soft_mask else ()
         denoise = masked(denoise, inputs.latents, Mask(inputs.mask, levels))

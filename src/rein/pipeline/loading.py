@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-from importlib.resources import files
 from pathlib import Path
 from typing import get_args
 
 import torch
 
 from rein.engines.cpu import lay_out
-from rein.errors import InputError, ReinError, nearest, quoted
+from rein.errors import InputError, nearest, quoted
 from rein.formats.checkpoint import LoadedModel, load_model
+from rein.formats.embedded import EMBEDDED, embedded_folder
 from rein.formats.single import LoadOptions
 from rein.nn.specs import PredictionName
-
-EMBEDDED = ("pocket",)
-"""Models that are part of the package."""
 
 
 def load_parts(
@@ -37,10 +34,7 @@ def model_folder(source: str | os.PathLike[str] | None) -> Path:
         ReinError: an embedded model that is not there.
     """
     if source is None or source in EMBEDDED:
-        folder = Path(str(files("rein") / "assets" / (source or EMBEDDED[0])))
-        if not folder.is_dir():
-            raise ReinError(f"this copy of Rein has no embedded model ({folder} is missing): install Rein again")
-        return folder
+        return embedded_folder(str(source or EMBEDDED[0]))
     path = Path(source)
     if path.is_dir() or path.is_file():
         return path

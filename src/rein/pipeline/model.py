@@ -14,11 +14,11 @@ from rein.formats.single import LoadOptions
 from rein.nn.specs import ModelSpec
 from rein.pipeline.generate import GenerationStep, collect, run
 from rein.pipeline.job import prepare
-from rein.pipeline.loading import EMBEDDED, existing_file, find_prediction_name, load_parts, model_folder
+from rein.pipeline.loading import existing_file, find_prediction_name, load_parts, model_folder
 from rein.pipeline.request import Request
 from rein.pipeline.result import Result
 
-__all__ = ["EMBEDDED", "GenerationStep", "Model", "Result", "load", "model_folder"]
+__all__ = ["GenerationStep", "Model", "Result", "load", "model_folder"]
 
 
 @dataclass(frozen=True, eq=False)

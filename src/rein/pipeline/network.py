@@ -14,6 +14,8 @@ from rein.diffusion.prediction import Denoiser, find_prediction
 from rein.diffusion.schedule import NoiseSchedule
 from rein.formats.checkpoint import LoadedModel
 from rein.nn.clip import TextTower
+from rein.nn.seamless import Axes, seamless
+from rein.nn.unet import UNet
 from rein.pipeline.conditioning import blank_channels
 from rein.pipeline.doctor import Doctor
 from rein.pipeline.prompted import PromptedNetwork
@@ -23,6 +25,7 @@ from rein.text.dialects import find_dialect
 from rein.text.encode import Conditioning
 from rein.text.inversion import Embedding
 from rein.text.plan import EncodingOptions, PromptPlan, StepWords, encode_prompts
+from rein.text.reading import Recall
 
 _WORDS_KEPT = 8
 """Of prompts that change from step to step, what is computed of so many different words is kept."""
@@ -37,6 +40,7 @@ def plan_request(
     drawn: Drawn | None = None,
     embeddings: Mapping[str, Embedding] | None = None,
     doctor: Doctor | None = None,
+    known: Callable[[TextTower], Recall] | None = None,
 ) -> PromptPlan:
     """What guides the U-Net at each step of a resolved request.
 
@@ -46,6 +50,7 @@ def plan_request(
         drawn: the words of one picture; None draws those of the request's first.
         embeddings: learned words by name.
         doctor: remembers what had to be done otherwise.
+        known: for each tower, what it has said before, with the same adapters and learned words.
 
     Raises:
         NonFiniteError: the text features are NaN or infinite.
@@ -57,7 +62,12 @@ def plan_request(
     assert request.dialect is not None
     dialect = find_dialect(request.dialect, request.emphasis)
     options = EncodingOptions(
-        dialect, request.clip_skip, embeddings or {}, parts.spec.zero_empty_negative, leave_negative=alone
+        dialect,
+        request.clip_skip,
+        embeddings or {},
+        parts.spec.zero_empty_negative,
+        leave_negative=alone,
+        known=known,
     )
     texts = drawn.text, drawn.negative_prompt
 
@@ -135,7 +145,7 @@ def guided_denoiser(
     extra: Tensor | None = None,
     doctor: Doctor | None = None,
 ) -> Denoiser:
-    """The denoiser of a request: the U-Net with the words of every step, and guidance.
+    """The denoiser of a request: the U-Net with the words of every step, guidance, and edges that meet if asked for.
 
     Args:
         plan: one `StepWords` for each noise level of `sigmas` but the last; a level between two belongs to the noisier.
@@ -158,7 +168,7 @@ def guided_denoiser(
         return _step_denoiser(words, network, guiding, parts.spec.prediction)
 
     if plan.constant:
-        return denoiser(plan.steps[0])
+        return _seamless(parts.unet, request.seamless, denoiser(plan.steps[0]))
     levels = [-float(sigma) for sigma in sigmas[:-1]]
     kept: dict[int, Denoiser] = {}
 
@@ -171,7 +181,11 @@ def guided_denoiser(
             kept[id(words)] = denoiser(words)
         return kept[id(words)]
 
-    return selected(at, at(sigmas[0]))
+    return _seamless(parts.unet, request.seamless, selected(at, at(sigmas[0])))
+
+
+def _seamless(unet: UNet, axes: Axes, denoise: Denoiser) -> Denoiser:
+    return denoise if axes == "none" else selected(lambda sigma: denoise, denoise, lambda: seamless(unet, axes))
 
 
 def _step_denoiser(

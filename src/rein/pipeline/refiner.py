@@ -13,9 +13,10 @@ from rein.diffusion.prediction import Denoiser
 from rein.diffusion.schedule import NoiseSchedule
 from rein.errors import InputError
 from rein.formats.checkpoint import LoadedModel
-from rein.nn.seamless import seamless
+from rein.pipeline.adapters import Chosen
 from rein.pipeline.doctor import Doctor
 from rein.pipeline.loading import load_parts
+from rein.pipeline.memo import Memo
 from rein.pipeline.network import guided_denoiser, plan_request
 from rein.pipeline.request import Request
 from rein.pipeline.words import Drawn
@@ -29,6 +30,7 @@ def refined(
     sigmas: Tensor,
     denoise: Denoiser,
     doctor: Doctor,
+    memo: Memo,
 ) -> Denoiser:
     """`denoise` until `refiner_switch` of the steps are done, then the refiner; `denoise` itself where there is none.
 
@@ -45,11 +47,8 @@ def refined(
         return denoise
     other = refiner_parts(request.refiner, parts.device, parts.dtype)
     _check(parts, other, request.refiner)
-    plan = plan_request(other, request, drawn, doctor=doctor)
+    plan = plan_request(other, request, drawn, doctor=doctor, known=memo.reader(Chosen()))
     last = guided_denoiser(other, request, plan, schedule, sigmas, doctor=doctor)
-    if request.seamless != "none":
-        plain = last
-        last = selected(lambda sigma: plain, plain, lambda: seamless(other.unet, request.seamless))
     switch = float(sigmas[place]) * (1 + 1e-6)
     return selected(lambda sigma: last if float(sigma) <= switch else denoise, denoise)
 

@@ -19,7 +19,7 @@ from rein.diffusion.samplers import SamplerInfo, choose_sampler, find_sampler
 from rein.diffusion.spacing import find_spacing, plain_spacing
 from rein.errors import InputError
 from rein.nn.specs import ModelSpec
-from rein.pipeline.checks import EDITING, check_model, check_request
+from rein.pipeline.checks import check_model, check_request
 from rein.pipeline.fields import complaint
 from rein.pipeline.request_fields import RequestFields
 from rein.pipeline.sizes import picture_sides
@@ -109,11 +109,11 @@ class Request(RequestFields):
     def _strength(self, spec: ModelSpec) -> float | None:
         if self.init_image is None or self.strength is not None:
             return self.strength
-        return 1.0 if self.outpaint is not None or spec.conditioning_channels == EDITING else 0.75
+        return 1.0 if self.outpaint is not None or spec.form == "editing" else 0.75
 
     def _image_guidance(self, spec: ModelSpec) -> float | None:
         given = self.image_guidance_scale is None and self.init_image is not None
-        return 1.5 if given and spec.conditioning_channels == EDITING else self.image_guidance_scale
+        return 1.5 if given and spec.form == "editing" else self.image_guidance_scale
 
 
 def is_automatic(spacing: str) -> bool:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import json
 import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -15,8 +12,8 @@ from typing import Any, Self
 import torch
 from PIL import Image, PngImagePlugin
 
-from rein.errors import InputError, NonFiniteError, quoted
-from rein.files import OTHER_PICTURES, PICTURE_SUFFIXES, format_of, suffix_of, write_failure
+from rein.errors import NonFiniteError
+from rein.files import PICTURE_SUFFIXES
 from rein.formats.checkpoint import LoadedModel
 from rein.image_files import QUALITY, saving_options, write_image
 from rein.pipeline.adapters import Chosen
@@ -24,6 +21,7 @@ from rein.pipeline.decode import Decoded
 from rein.pipeline.infotext import Provenance, infotext, manifest
 from rein.pipeline.request import Request
 from rein.pipeline.words import Drawn, told
+from rein.places import Place
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +50,7 @@ class Result:
     @classmethod
     def of(
         cls,
-        parts: LoadedModel,
+        provenance: Provenance,
         request: Request,
         pictures: Sequence[Decoded],
         seeds: Sequence[int],
@@ -65,13 +63,6 @@ class Result:
         Raises:
             NonFiniteError: a picture made from words alone is black all over.
         """
-        provenance = Provenance(
-            model=parts.spec.name,
-            model_hash=parts.weights_hash,
-            device=_device_name(parts.device),
-            dtype=str(parts.dtype).removeprefix("torch."),
-            torch=torch.__version__,
-        )
         told_of = ((seed, chosen.notes + picture.notes) for seed, picture in zip(seeds, pictures, strict=True))
         notes = {seed: entries for seed, entries in told_of if entries}
         images = [picture.image for picture in pictures]
@@ -141,7 +132,7 @@ class Result:
 
     def save(
         self,
-        target: str | os.PathLike[str] = ".",
+        target: str | os.PathLike[str] | Place = ".",
         overwrite: bool = False,
         file_format: str | None = None,
         quality: int | None = None,
@@ -149,9 +140,9 @@ class Result:
         """Write every picture with its settings inside, and return where they are.
 
         Args:
-            target: a folder, made if it is missing, for names such as `00000-7.png`: a number that counts up, and the
-                seed, as AUTOMATIC1111's web UI names them. Or a name that ends in .png, .jpg, .jpeg or .webp; `{seed}`
-                in it stands for the picture's seed.
+            target: a folder, made if it is missing, for names of prompt and seed such as `a-red-apple-7.png`. Or a name
+                that ends in .png, .jpg, .jpeg or .webp: `{seed}` in it stands for the picture's seed, and without that
+                several pictures get -1, -2 ... at its end. These are the names that the command line gives.
             overwrite: replace a file of that name. Otherwise `-1`, `-2` ... is added to a name that is taken.
             file_format: "png", "jpeg" or "webp"; None is what the name tells, and PNG in a folder.
             quality: of JPEG and WebP, 1 to 100; None is 90. 100 is without loss for WebP.
@@ -162,17 +153,30 @@ class Result:
             InputError: another picture format, or one that the name does not tell; a quality that is out of range.
             OutputError: a picture cannot be written; those before it are kept.
         """
-        target = Path(target)
-        suffix = _suffix(target, file_format)
-        chosen = PICTURE_SUFFIXES[suffix.lower()]
+        place = target
+        if not isinstance(place, Place):
+            place = Place.of(os.fspath(place), self.request.prompt, len(self.images), file_format)
+        chosen = PICTURE_SUFFIXES[place.suffix.lower()]
         saving_options(chosen, quality)
         loses = None if chosen == "png" else {"format": chosen, "quality": QUALITY if quality is None else quality}
         paths: list[Path] = []
         for index, seed in enumerate(self.seeds):
-            with _free_name(target, suffix, seed, paths if overwrite else None) as path:
+            with place.taken(seed, overwrite) as path:
                 write_image(self.images[index], path, self.texts(index, loses), quality)
             paths.append(path)
         return paths
+
+
+def provenance_of(parts: LoadedModel, pictures: Mapping[str, str]) -> Provenance:
+    """What a model's pictures are made with; `pictures` are the hashes of those that they begin with."""
+    return Provenance(
+        model=parts.spec.name,
+        model_hash=parts.weights_hash,
+        device=_device_name(parts.device),
+        dtype=str(parts.dtype).removeprefix("torch."),
+        torch=torch.__version__,
+        pictures=pictures,
+    )
 
 
 def _check_not_black(image: Image.Image, seed: int, request: Request) -> None:
@@ -182,60 +186,6 @@ def _check_not_black(image: Image.Image, seed: int, request: Request) -> None:
             f"the picture with seed {seed} came out black all over: weights are damaged, or a number format is too "
             "narrow; load the model in float32, or try another --vae"
         )
-
-
-def _suffix(target: Path, file_format: str | None) -> str:
-    """The ending of the names to be, in the letters that were given. Raises `InputError`."""
-    ending = target.suffix
-    if target.is_dir() or ending.lower() not in PICTURE_SUFFIXES:
-        if ending.lower() in OTHER_PICTURES:
-            format_of(target)  # raises
-        return suffix_of(file_format or "png")
-    if file_format is not None and suffix_of(file_format) != suffix_of(format_of(target)):
-        raise InputError(f"cannot save {quoted(str(target))} as {file_format}: give it another ending, or a folder")
-    return ending
-
-
-@contextlib.contextmanager
-def _free_name(target: Path, suffix: str, seed: int, replaceable: list[Path] | None) -> Iterator[Path]:
-    """A path for one picture. It is taken by an empty file, which goes again if the block fails.
-
-    With a list, a named file is replaced unless it is in that list.
-    """
-    is_name = target.suffix == suffix and not target.is_dir()
-    named = Path(str(target.parent), target.name.replace("{seed}", str(seed)))
-    if is_name and replaceable is not None and named not in replaceable:
-        yield named
-        return
-    try:
-        if is_name:
-            numbered = (named.with_name(f"{named.stem}-{number}{named.suffix}") for number in itertools.count(1))
-            path = _taken(itertools.chain([named], numbered))
-        else:
-            target.mkdir(parents=True, exist_ok=True)
-            path = _taken(target / f"{number:05}-{seed}{suffix}" for number in itertools.count(_next_number(target)))
-    except OSError as error:
-        raise write_failure(target, error) from error
-    try:
-        yield path
-    except BaseException:
-        with contextlib.suppress(OSError):
-            path.unlink()
-        raise
-
-
-def _taken(candidates: Iterator[Path]) -> Path:
-    """The first free one, made an empty file, so that two programs never choose the same."""
-    for path in candidates:
-        with contextlib.suppress(FileExistsError):
-            path.open("xb").close()
-            return path
-    raise AssertionError("candidates do not end")
-
-
-def _next_number(folder: Path) -> int:
-    numbers = (re.match(r"(\d{5,9})-", entry.name) for entry in os.scandir(folder))
-    return max((int(found[1]) + 1 for found in numbers if found), default=0)
 
 
 def _png_info(texts: Mapping[str, str]) -> PngImagePlugin.PngInfo:

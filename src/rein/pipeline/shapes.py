@@ -88,6 +88,39 @@ def cost_of(network: nn.Module, call: Callable[[], Tensor], given: Sequence[Tens
     return Cost(ledger.operations, ledger.most)
 
 
+def operations_within(
+    network: nn.Module, call: Callable[[], object], blocks: Mapping[str, nn.Module]
+) -> dict[str, tuple[int, tuple[tuple[int, ...], tuple[int, ...]]]]:
+    """What `call()`, which asks `network`, does in some blocks of it; all on the meta device.
+
+    Returns for each block that is asked, in the order in which they are: its operations, and the shapes of what it is
+    first given and gives. Operations outside the blocks are left out.
+    """
+    ledger = _Ledger([*network.parameters(), *network.buffers()], ())
+    found: dict[str, tuple[int, tuple[tuple[int, ...], tuple[int, ...]]]] = {}
+    begun: dict[str, int] = {}
+
+    def before(name: str) -> Callable[..., None]:
+        return lambda module, given: begun.update({name: ledger.operations})
+
+    def after(name: str) -> Callable[..., None]:
+        def hook(module: nn.Module, given: tuple[Tensor, ...], result: Tensor) -> None:
+            done, shapes = found.get(name, (0, (tuple(given[0].shape), tuple(result.shape))))
+            found[name] = done + ledger.operations - begun[name], shapes
+
+        return hook
+
+    handles = [block.register_forward_pre_hook(before(name)) for name, block in blocks.items()]
+    handles += [block.register_forward_hook(after(name)) for name, block in blocks.items()]
+    try:
+        with torch.no_grad(), _FusedAttention(ledger), ledger:
+            call()
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
 class _Ledger(TorchDispatchMode):
     """Counts operations, and the bytes of storages from when they come into being until nothing refers to them."""
 

@@ -5,9 +5,9 @@
         for drawn in step.finished:
             print(drawn.cell.labels, drawn.problem or drawn.result)
 
-Cells with the same words and adapters follow each other. Those that differ in their seeds alone, by one from each to
-the next, are one request: its words and its starting picture are encoded once, and on other devices than the CPU they
-are one batch. Cells that are the same altogether are drawn once.
+Cells with the same words and adapters follow each other, and what they share is computed once: texts that the towers
+read, pictures to start from. Those that differ in their seeds alone, by one from each to the next, are one request, and
+on other devices than the CPU one batch. Cells that are the same altogether are drawn once.
 """
 
 from __future__ import annotations
@@ -23,8 +23,10 @@ from rein.devices import fresh_seed
 from rein.errors import InputError, InterruptedWork, ReinError, quoted
 from rein.pipeline.axes import NO_AXIS, REPLACE, Axis, Value, axis_record
 from rein.pipeline.fields import MAX_COUNT
-from rein.pipeline.generate import GenerationStep
+from rein.pipeline.generate import GenerationStep, run
 from rein.pipeline.infotext import quote
+from rein.pipeline.job import prepare
+from rein.pipeline.memo import Memo
 from rein.pipeline.model import Model
 from rein.pipeline.request import Request
 from rein.pipeline.result import Result
@@ -191,25 +193,25 @@ def _groups(cells: Sequence[Cell]) -> Iterator[Group]:
             firsts.setdefault(key, len(firsts))
     for request in sorted(alike, key=lambda request: [firsts[key] for key in _order(request)]):
         seeds = alike[request]
-        for run in _runs(sorted(seeds), 1 if request.variation_strength else MAX_COUNT):
-            together = {seed: tuple(seeds[seed]) for seed in run}
-            yield Group(request.replace(seed=run[0], count=len(run)), together)
+        for row in _rows(sorted(seeds), 1 if request.variation_strength else MAX_COUNT):
+            together = {seed: tuple(seeds[seed]) for seed in row}
+            yield Group(request.replace(seed=row[0], count=len(row)), together)
 
 
 def _order(request: Request) -> list[object]:
     return [(names, *(getattr(request, name) for name in names)) for names in (_ADAPTERS, _WORDS, _SIZES)]
 
 
-def _runs(seeds: Sequence[int], longest: int) -> Iterator[list[int]]:
-    """Sorted seeds in runs, each of them one more than the one before."""
-    run: list[int] = []
+def _rows(seeds: Sequence[int], longest: int) -> Iterator[list[int]]:
+    """Sorted seeds in rows, each of them one more than the one before."""
+    row: list[int] = []
     for seed in seeds:
-        if run and (seed != run[-1] + 1 or len(run) == longest):
-            yield run
-            run = []
-        run.append(seed)
-    if run:
-        yield run
+        if row and (seed != row[-1] + 1 or len(row) == longest):
+            yield row
+            row = []
+        row.append(seed)
+    if row:
+        yield row
 
 
 def draw_sheet(model: Model, plan: SheetPlan) -> Iterator[SheetStep]:
@@ -217,14 +219,15 @@ def draw_sheet(model: Model, plan: SheetPlan) -> Iterator[SheetStep]:
     failed = tuple(DrawnCell(cell) for cell in plan.cells if cell.request is None)
     if failed:
         yield SheetStep(None, failed)
+    memo = Memo()
     for group in plan.groups:
-        yield from _draw(model, group)
+        yield from _draw(model, group, memo)
 
 
-def _draw(model: Model, group: Group) -> Iterator[SheetStep]:
+def _draw(model: Model, group: Group, memo: Memo) -> Iterator[SheetStep]:
     waiting = dict(group.cells)
     try:
-        for step in model.steps(group.request):
+        for step in run(prepare(model.parts, group.request, memo)):
             yield SheetStep(step, tuple(_finished(step, waiting)) if step.last else ())
     except InterruptedWork:
         raise
@@ -233,7 +236,7 @@ def _draw(model: Model, group: Group) -> Iterator[SheetStep]:
             yield SheetStep(None, tuple(DrawnCell(cell, None, error) for cells in waiting.values() for cell in cells))
             return
         for seed, cells in waiting.items():  # what is wrong with one of them need not be with the others
-            yield from _draw(model, Group(group.request.replace(seed=seed, count=1), {seed: cells}))
+            yield from _draw(model, Group(group.request.replace(seed=seed, count=1), {seed: cells}), memo)
 
 
 def _finished(step: GenerationStep, waiting: dict[int, tuple[Cell, ...]]) -> Iterator[DrawnCell]:

@@ -1,11 +1,13 @@
-"""Where a command puts its pictures: names that replace nothing, in a place that is tried before the long work."""
+"""Where pictures go: names that replace nothing, in a place that is tried before the long work."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -40,30 +42,28 @@ class Place:
 
     @classmethod
     def of(cls, output: str | None, prompt: str, count: int, file_format: str | None = None) -> Place:
-        """The place that `--output` names: a picture file, a folder, or (None) the folder `pictures`.
+        """The place that is asked for: a picture file, a folder, or (None) the folder `pictures`.
 
-        `file_format` is that of `--format`; None is what the name tells, and PNG in a folder.
+        `file_format` None is what the name tells, and PNG in a folder. `count` is how many pictures there will be.
 
         Raises:
             InputError: it names a file of another kind, or something that no file can be called; an unknown format.
         """
         wanted = DEFAULT_FOLDER if output is None else output
         if not wanted or "\0" in wanted:
-            raise InputError(f"--output is {quoted(wanted)}: give a folder, or a file name that ends in .png")
+            raise InputError(f"output is {quoted(wanted)}: give a folder, or a file name that ends in .png")
         usual = suffix_of(file_format or "png")
         path = Path(wanted)
         suffix = path.suffix.lower()
         is_folder = os.path.isdir(path) or wanted.endswith((os.sep, os.altsep or os.sep))
         if not is_folder and suffix in PICTURE_SUFFIXES:
             if file_format is not None and suffix_of(format_of(path)) != usual:
-                raise InputError(
-                    f"--output is {quoted(wanted)}: --format {file_format} needs a name that ends in {usual}"
-                )
+                raise InputError(f"output is {quoted(wanted)}: format {file_format} needs a name that ends in {usual}")
             single = count == 1 or "{seed}" in path.stem
             return cls(path.parent, path.stem, "single" if single else "numbers", path.suffix)
         if not is_folder and suffix in OTHER_PICTURES:
             raise InputError(
-                f"--output is {quoted(wanted)}: pictures are written as PNG, JPEG or WebP; give a name in .png"
+                f"output is {quoted(wanted)}: pictures are written as PNG, JPEG or WebP; give a name in .png"
             )
         return cls(path, slug(prompt), "seeds", usual)
 
@@ -86,30 +86,76 @@ class Place:
         except FileExistsError as error:
             raise OutputError(f"cannot write into {self.folder}: it is a file, not a folder or a .png name") from error
         except OSError as error:
-            shown = self.folder if self.style == "seeds" else self.folder / f"{self.stem}{self.suffix}"
-            raise write_failure(shown, error) from error
+            raise write_failure(self._shown, error) from error
 
     def picture(self, seed: int) -> Path:
         """The name for the picture of `seed`. With "numbers", the next one up; else the name may be taken."""
         if self.style == "numbers":
             return self.folder / f"{self.stem}-{self._last_number() + 1}{self.suffix}"
-        return self.folder / f"{self.stem if self.style == 'single' else f'{self.stem}-{seed}'}{self.suffix}"
+        stem = f"{self.stem}-{seed}" if self.style == "seeds" else self.stem.replace("{seed}", str(seed))
+        return self.folder / f"{stem}{self.suffix}"
+
+    @contextlib.contextmanager
+    def taken(self, seed: int, replacing: bool = False) -> Iterator[Path]:
+        """A path for the picture of `seed`. A missing folder for pictures is made.
+
+        Unless it is to replace what is there, the name gets -1, -2 ... where it is taken; it is then taken by an empty
+        file, so that two programs never choose the same, and that goes again if the block fails.
+
+        Raises:
+            OutputError: no file can be written there.
+        """
+        try:
+            if self.style == "seeds":
+                self.folder.mkdir(parents=True, exist_ok=True)
+            wanted = self.picture(seed)
+            path = wanted if replacing else _first_free(wanted)
+        except OSError as error:
+            raise write_failure(self._shown, error) from error
+        try:
+            yield path
+        except BaseException:
+            if not replacing:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+            raise
 
     def sheet(self, seed: int) -> Path:
         """A free name for the sheet of the pictures from `seed` on."""
         beginning = f"{self.stem}-{seed}" if self.style == "seeds" else self.stem.replace("{seed}", str(seed))
         stem = f"{beginning}-sheet"
-        path, number = self.folder / f"{stem}{self.suffix}", 0
-        while os.path.lexists(path):
-            number += 1
-            path = self.folder / f"{stem}-{number}{self.suffix}"
-        return path
+        return free_name(self.folder / f"{stem}{self.suffix}")
+
+    @property
+    def _shown(self) -> Path:
+        """What an error calls it."""
+        return self.folder if self.style == "seeds" else self.folder / f"{self.stem}{self.suffix}"
 
     def _last_number(self) -> int:
         """The highest number in use; 0 for none."""
         pattern = re.compile(rf"{re.escape(self.stem)}-([0-9]{{1,9}}){re.escape(self.suffix)}", re.IGNORECASE)
         found = (pattern.fullmatch(entry.name) for entry in os.scandir(self.folder))
         return max((int(match[1]) for match in found if match), default=0)
+
+
+def free_name(wanted: Path) -> Path:
+    """A name that is not taken: `wanted`, or with -1, -2 ... at its end."""
+    return next(path for path in _numbered(wanted) if not os.path.lexists(path))
+
+
+def _numbered(wanted: Path) -> Iterator[Path]:
+    yield wanted
+    for number in itertools.count(1):
+        yield wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
+
+
+def _first_free(wanted: Path) -> Path:
+    """The first free one, made an empty file."""
+    for path in _numbered(wanted):
+        with contextlib.suppress(FileExistsError):
+            path.open("xb").close()
+            return path
+    raise AssertionError("names do not end")
 
 
 def slug(text: str) -> str:

@@ -137,7 +137,7 @@ def test_a_thing_is_mirrored_unless_it_is_fixed(art: IconArt) -> None:
     assert np.abs(step.astype(int) - mirrored[:, ::-1]).mean() < 3
     for share, shown in ((0.5, {False, True}), (0.0, {False})):
         dataset = ArtDataset(replace(art.options, mirrored=share, mixture=only("plain")), "train")
-        scenes = [dataset._scene(index)[0].things[0] for index in range(400)]
+        scenes = [dataset.scene(index)[0].things[0] for index in range(400)]
         assert {thing.mirrored for thing in scenes if thing.concept == 15} == {False}
         assert {thing.mirrored for thing in scenes if thing.concept != 15} == shown
 

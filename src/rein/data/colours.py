@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rein.data.colour_spaces import LINEAR_LEVELS
+
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
@@ -76,8 +78,6 @@ _TO_LAB = np.array(
 )  # fmt: skip
 _FROM_LAB = np.linalg.inv(_TO_LAB).astype(np.float32)
 _FROM_CONE = np.linalg.inv(_TO_CONE).astype(np.float32)
-_LEVELS = np.arange(256) / 255.0
-_LINEAR = np.where(_LEVELS <= 0.04045, _LEVELS / 12.92, ((_LEVELS + 0.055) / 1.055) ** 2.4).astype(np.float32)
 _STEPS = np.linspace(0.0, 1.0, 4096)
 _GAMMA = np.where(_STEPS <= 0.0031308, 12.92 * _STEPS, 1.055 * _STEPS ** (1 / 2.4) - 0.055)
 _TO_BYTE = np.round(_GAMMA * 255.0).astype(np.uint8)
@@ -90,7 +90,7 @@ WHITE = 0.93
 
 def to_oklab(rgb: Pixels) -> Floats:
     """(N, 3) sRGB bytes to (N, 3) OKLab."""
-    cone = np.cbrt(_LINEAR[rgb] @ _TO_CONE.T)
+    cone = np.cbrt(LINEAR_LEVELS[rgb] @ _TO_CONE.T)
     lab: Floats = cone @ _TO_LAB.T
     return lab
 

@@ -91,20 +91,22 @@ class ArtDataset:
 
     def picture(self, index: int) -> Sample:
         """The picture of an index, with its label: a pure function of the options, the split and the index."""
-        scene, random = self._scene(index)
-        return Sample(draw(scene, self.art), self._label(scene, random))
+        scene, random = self.scene(index)
+        return Sample(draw(scene, self.art), self.label_of(scene, random))
 
     def label(self, index: int) -> PictureLabel:
         """The label of an index, without drawing the picture."""
-        return self._label(*self._scene(index))
+        return self.label_of(*self.scene(index))
 
-    def _scene(self, index: int) -> tuple[Scene, Random]:
+    def scene(self, index: int) -> tuple[Scene, Random]:
+        """What is to be drawn at an index, and the generator that its captions are drawn with next."""
         if index < 0:
             raise InputError(f"picture index {index}: it must be at least 0")
         random = Random(f"{self.options.seed}/{self.split}/{index}")
         return self._maker.scene(random, held_out=self.split == "validation"), random
 
-    def _label(self, scene: Scene, random: Random) -> PictureLabel:
+    def label_of(self, scene: Scene, random: Random) -> PictureLabel:
+        """The label of a scene, its captions drawn by lot."""
         captions = tuple(
             caption(scene, self.art.concepts, self.art.styles, random) for _ in range(self.options.captions)
         )
@@ -124,19 +126,21 @@ def draw(scene: Scene, art: IconArt) -> Pixels:
     ground = BACKGROUNDS[scene.ground] if scene.ground is not None else (255, 255, 255)
     canvas = Image.new("RGB", (size, size), ground)
     for thing in scene.things:
-        _paste(canvas, thing, scene.style, art)
+        card, corner = placed(thing, scene.style, art)
+        canvas.paste(card, corner, card)
     return np.array(canvas)
 
 
-def _paste(canvas: Image.Image, thing: Thing, style: int, art: IconArt) -> None:
+def placed(thing: Thing, style: int, art: IconArt) -> tuple[Image.Image, tuple[int, int]]:
+    """A thing as it is pasted into its scene: a square RGBA card, and where its top left corner goes in pixels."""
     icon = art.icon(thing.concept, style)
     if thing.colour is not None:
         icon = recolour(icon, COLOURS[thing.colour], art.colours[thing.concept][style])
     if thing.mirrored:
         icon = icon[:, ::-1]
-    size = canvas.width
+    size = art.options.size
     side = round(thing.side * size)
     image = Image.fromarray(np.ascontiguousarray(icon))
     image = image.resize((side, side), Image.Resampling.BICUBIC)
-    corner = tuple(min(max(round(centre * size - side / 2), 0), size - side) for centre in thing.centre)
-    canvas.paste(image, (corner[0], corner[1]), image)
+    left, top = (min(max(round(centre * size - side / 2), 0), size - side) for centre in thing.centre)
+    return image, (left, top)

@@ -67,7 +67,9 @@ def test_a_checkpoint_that_is_due_does_not_write_a_ruined_state(tmp_path: Path) 
     wild = good.model_copy(update={"learning_rate": 1e30})
     made = Loop(objective(wild), wild, tmp_path, RECIPE)
     assert made.resume() == 3
-    with pytest.raises(NonFiniteError, match="at step 5; the state of step 3 is kept"):
+    with pytest.raises(
+        NonFiniteError, match=r"at step 5: first in layer \S+, picture number .*; the state of step 3 is kept"
+    ):
         list(made.run())
     assert (tmp_path / FILE_NAME).read_bytes() == before
     assert loop(tmp_path, good).resume() == 3

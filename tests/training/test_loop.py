@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rein.training.loop import Loop, hash_seed
-from rein.training.recipe import LoopTable
+from rein.training.tables import LoopTable
 from tests.training.tiny import LineObjective, line_table, loop, state, table
 
 SCALES = [1.0, 40.0, 0.02, 3.0, 0.5, 100.0, 0.1, 1.0]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from rein.errors import InputError
-from rein.training.recipe import AutoencoderTable, DenoiserTable, check_recipe, read_recipe
+from rein.training.recipe import check_recipe, read_recipe
+from rein.training.tables import AutoencoderTable, DataTable, DenoiserTable
 
 SHIPPED = sorted((Path(__file__).parent.parent.parent / "recipes").glob("*.toml"))
 GOOD: dict[str, Any] = {
@@ -44,6 +45,7 @@ def test_a_good_recipe_is_read() -> None:
     assert isinstance(first, AutoencoderTable) and isinstance(second, DenoiserTable)
     assert first.betas == (0.5, 0.9) and first.steps == 10
     assert second.learning_rate == 1.0 and second.caption_dropout == 0.1
+    assert isinstance(recipe.data, DataTable)
     assert recipe.data.size == 64 and recipe.data.cache_folder == Path("somewhere")
     assert recipe.model.overrides == {"unet.channels": [32, 64]}
 
@@ -51,8 +53,8 @@ def test_a_good_recipe_is_read() -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_the_shipped_recipes_are_good(path: Path) -> None:
     recipe = read_recipe(path)
-    wanted = ["autoencoder", "denoiser"] if recipe.model.start is None else ["denoiser"]
-    assert [stage.objective for stage in recipe.stage] == wanted
+    made = [stage.objective for stage in recipe.stage]
+    assert made == ["autoencoder", "denoiser"] if recipe.model.start is None else "autoencoder" not in made
 
 
 def test_recipes_are_shipped() -> None:
@@ -72,9 +74,9 @@ def test_recipes_are_shipped() -> None:
         ("stage", [], "stage is [], but should have at least 1 item"),
         ("stage", {"objective": "autoencoder"}, "but should be a list"),
         ("stage.0", 3, "stage 1 is 3, but should be a table"),
-        ("stage.1.objective", None, "stage 2 has no objective; known: autoencoder, denoiser"),
+        ("stage.1.objective", None, "stage 2 has no objective; known: autoencoder, denoiser, "),
         ("stage.1.objective", "denoizer", "stage 2 has the unknown objective 'denoizer': did you mean 'denoiser'"),
-        ("stage.1.objective", 7, "stage 2 has the unknown objective 7: known: autoencoder, denoiser"),
+        ("stage.1.objective", 7, "stage 2 has the unknown objective 7: known: autoencoder, denoiser, "),
         ("stage.0.steps", None, "stage 1: steps is missing"),
         ("stage.0.steps", 0, "stage 1: steps is 0, but should be greater than or equal to 1"),
         ("stage.0.steps", 2.0, "stage 1: steps is 2.0, but should be a valid integer"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,7 @@ def test_steps_done_again_replace_those_lost(tmp_path: Path) -> None:
     for _ in range(4):
         next(run)
     run.close()
+    time.sleep(1.1)  # TensorBoard reads the files in the order of their names, which begin with the second
     again = loop(tmp_path, settings)
     assert again.resume() == 1
     reports = list(scalars(again.run(), tmp_path / "scalars"))

@@ -24,8 +24,8 @@ from rein.nn.specs import AutoencoderConfig
 from rein.training.autoencoder import AutoencoderObjective
 from rein.training.loop import Loop
 from rein.training.objective import Batch, Losses, Player
-from rein.training.recipe import AutoencoderTable, LoopTable
 from rein.training.state import FILE_NAME
+from rein.training.tables import AutoencoderTable, LoopTable
 
 CONFIG = AutoencoderConfig(
     latent_channels=3, channels=(16, 16), blocks_per_level=1, norm_groups=0, middle_attention=False, patch=2

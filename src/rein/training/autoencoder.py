@@ -21,7 +21,7 @@ from rein.nn.autoencoder import Autoencoder
 from rein.nn.discriminator import PatchDiscriminator
 from rein.nn.specs import AutoencoderConfig, DiscriminatorConfig
 from rein.training.objective import Batch, Losses, Player
-from rein.training.recipe import AutoencoderTable
+from rein.training.tables import AutoencoderTable
 
 Pictures = NDArray[np.uint8]
 FILE_NAME = "autoencoder.safetensors"

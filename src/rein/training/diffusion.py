@@ -16,11 +16,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from rein.diffusion.guidance import guided
-from rein.diffusion.levels import logit_normal_sigmas, min_snr_weight, training_pair, uniform_sigmas
 from rein.diffusion.noise import PictureNoise
-from rein.diffusion.prediction import NetworkDenoiser, find_prediction, per_picture
+from rein.diffusion.prediction import NetworkDenoiser, find_prediction
 from rein.diffusion.samplers import find_sampler
-from rein.diffusion.schedule import FlowSchedule, NoiseSchedule
+from rein.diffusion.schedule import NoiseSchedule
 from rein.diffusion.spacing import spaced_sigmas
 from rein.diffusion.step import SamplerOptions
 from rein.formats.tensors import write_tensors
@@ -30,8 +29,9 @@ from rein.nn.clip import TextTower
 from rein.nn.initial import initialise_tower, initialise_unet
 from rein.nn.specs import ModelSpec
 from rein.nn.unet import UNet
-from rein.training.objective import Batch, Losses, Player
-from rein.training.recipe import DenoiserTable
+from rein.training.noising import NoiseLoss
+from rein.training.objective import Batch, Losses, Player, Uncompiled
+from rein.training.tables import DenoiserTable
 
 UNET_FILE, TOWER_FILE = "unet.safetensors", "text_tower.safetensors"
 _SAMPLE_STEPS = 16
@@ -99,6 +99,7 @@ class DenoiserObjective:
         self.spec, self.table, self.train, self.held_out = spec, table, train, held_out
         self.schedule, self.prompts, self.empty, self.autoencoder = schedule, prompts, empty, autoencoder
         self.prediction = find_prediction(spec.prediction)
+        self.loss = NoiseLoss(table, self.prediction, schedule)
 
     def place(self, device: torch.device) -> None:
         """Keep the latents and captions where the network is, so that no step waits for a transfer."""
@@ -123,29 +124,13 @@ class DenoiserObjective:
         return {"loss": self._error(module, self.train.latents[indices], ids, generator)}
 
     def _error(self, module: nn.Module, latents: Tensor, ids: Tensor, generator: torch.Generator) -> Tensor:
-        """Mean squared error of the prediction at one noise level for each picture, in the network's coordinates."""
-        sigma = self._levels(len(latents), generator)
-        x0 = latents.float()
-        noise = torch.randn(x0.shape, generator=generator, device=generator.device)
-        shown, target = training_pair(self.prediction, x0, noise, sigma)
-        shown = shown.contiguous(memory_format=torch.channels_last)
-        answer = module(shown, self.schedule.timestep(sigma), ids).float()
-        squared: Tensor = (answer - target).square()
-        if self.table.min_snr:
-            weight = min_snr_weight(self.prediction, sigma, self.table.min_snr)
-            squared = squared * per_picture(weight, squared)
-        return squared.mean()
-
-    def _levels(self, count: int, generator: torch.Generator) -> Tensor:
-        if isinstance(self.schedule, FlowSchedule):
-            table = self.table
-            return logit_normal_sigmas(self.schedule, count, generator, table.time_mean, table.time_deviation, True)
-        return uniform_sigmas(self.schedule, count, generator, stratified=True)
+        """The mean error of the predictions, one noise level for each picture."""
+        return self.loss(lambda x, timestep: module(x, timestep, ids), latents.float(), generator).mean()
 
     def validate(self) -> dict[str, float]:
         """The loss on held-out pictures at fixed noise: comparable from step to step and run to run."""
         generator = torch.Generator(self.empty.device).manual_seed(1)
-        forward = _Plain(self.model)  # a compiled module would be compiled again for this batch size
+        forward = Uncompiled(self.model)
         latents, ids = self.held_out.latents[:512], self.held_out.captions[:512, 0]
         pairs = zip(latents.split(64), ids.split(64), strict=True)
         total = sum(float(self._error(forward, x, t, generator)) * len(x) for x, t in pairs)
@@ -185,18 +170,6 @@ class DenoiserObjective:
         for module, file in ((self.model.unet, UNET_FILE), (self.model.tower, TOWER_FILE)):
             tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
             write_tensors(folder / file, tensors, {"format": "pt"})
-
-
-class _Plain(nn.Module):
-    """Calls a module's forward directly, past its compiled form."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, *inputs: Tensor) -> Tensor:
-        out: Tensor = self.module.forward(*inputs)
-        return out
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import time
 from collections.abc import Generator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,26 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rein.errors import NonFiniteError, require
+from rein.files import atomic_file
+from rein.training.gallery import add_sheet
 from rein.training.interrupt import HeldInterrupt
-from rein.training.objective import Batch, Losses, Objective, Player
-from rein.training.optim import Average, adamw, rate_factor, swap
-from rein.training.recipe import LoopTable
+from rein.training.memory import Preflight, measured
+from rein.training.objective import Batch, Losses, Objective, Player, Uncompiled
+from rein.training.optim import FACTOR, Average, learning, make_optimiser, rate_factor, swap
 from rein.training.state import FILE_NAME, Trained, load_state, save_state
+from rein.training.tables import LoopTable
+from rein.training.trouble import find_trouble
+
+_QUICK = 5.0
+"""Seconds of a pass that may be done twice to measure it well."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """One finished step: losses averaged over its batches, the rate, and the speed so far in pictures per second."""
+    """One finished step: losses averaged over its batches, the rate, and the speed so far in pictures per second.
+
+    `busy` is the share of the time so far that was spent in forward and backward passes and the optimiser.
+    """
 
     step: int
     steps: int
@@ -39,6 +50,7 @@ class Report:
     validation: dict[str, float] = field(default_factory=dict)
     sample: Path | None = None
     saved: bool = False
+    busy: float = 1.0
 
 
 class Loop:
@@ -51,15 +63,19 @@ class Loop:
         accelerate = require("accelerate", "train")
         self.objective, self.table, self.folder, self.recipe = objective, table, folder, recipe
         folder.mkdir(parents=True, exist_ok=True)
-        # Accelerate fixes its precision once for a whole process, and stages may differ: `_losses` sets ours.
-        self.accelerator = accelerate.Accelerator(mixed_precision="no", step_scheduler_with_optimizer=False)
+        # Towers have layers that not every family reads, which get no gradient.
+        several = accelerate.DistributedDataParallelKwargs(find_unused_parameters=True)
+        # Accelerate fixes its precision once for a whole process, and stages may differ: `_precision` sets ours.
+        self.accelerator = accelerate.Accelerator(
+            mixed_precision="no", step_scheduler_with_optimizer=False, kwargs_handlers=[several]
+        )
         objective.place(self.accelerator.device)
         self.players = objective.players()
         self.trained: dict[str, Trained] = {}
         self.prepared: dict[str, Any] = {}
         for player in self.players:
             self._prepare(player)
-        self.step, self.seconds = 0, 0.0
+        self.step, self.seconds, self.worked = 0, 0.0, 0.0
         self.saved_step: int | None = None
 
     def resume(self) -> int:
@@ -69,6 +85,31 @@ class Loop:
             self.step, self.seconds = load_state(path, self.trained, self.recipe)
             self.saved_step = self.step
         return self.step
+
+    def preflight(self) -> Preflight:
+        """What the run will take, measured on one picture of the first batch; nothing of the run is changed.
+
+        Raises:
+            InputError: the memory that is free is too little.
+        """
+        table, found = self.table, []
+        for number, player in enumerate(self.players):
+            batch = self._batch(number, 0)
+            one = Batch(player.starts, batch.indices[:1], batch.generator)
+            loss = partial(self._loss_of, Uncompiled(player.module), player, one)
+            with _attention(self.accelerator.device):
+                footprint = measured(loss, player.module)
+                if footprint.seconds < _QUICK:  # the first pass of all makes libraries ready, too
+                    footprint = measured(loss, player.module)
+            found.append(footprint)
+        parts = [entry.module for entry in self.trained.values()]
+        plan = Preflight.of(parts, found, table.batch_size, table.accumulation * (table.steps - self.step))
+        plan.check(self.accelerator.device)
+        return plan
+
+    def _loss_of(self, module: torch.nn.Module, player: Player, batch: Batch) -> Tensor:
+        with self._precision():
+            return player.loss(module, batch)["loss"]
 
     def run(self) -> Generator[Report, None, None]:
         """Train to the last step, yielding a report for each. State and samples are written as the table says.
@@ -82,11 +123,14 @@ class Loop:
             OutputError: the state cannot be written.
         """
         began, first = time.monotonic(), self.step
+        self.worked = 0.0
         last_saved, last_sampled = (began if first else -math.inf), began
         while self.step < self.table.steps:
             with _attention(self.accelerator.device), HeldInterrupt(self.accelerator.num_processes == 1) as held:
+                started = time.monotonic()
                 losses = self._step()
                 now = time.monotonic()
+                self.worked += now - started
                 done = self.step == self.table.steps
                 stop = held.asked
                 save = done or stop or now - last_saved > 60 * self.table.checkpoint_minutes
@@ -107,6 +151,7 @@ class Loop:
                 numbers,
                 sample,
                 save,
+                self.worked / max(1e-9, time.monotonic() - began),
             )
             if stop:
                 raise KeyboardInterrupt
@@ -124,8 +169,9 @@ class Loop:
     def _prepare(self, player: Player) -> None:
         device = self.accelerator.device
         player.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        optimiser = adamw(player.module, self.table)
-        average = Average(player.module, self.table.ema) if self.table.ema and player.averaged else None
+        optimiser = make_optimiser(player.module, self.table, player.rates)
+        wanted = self.table.ema and player.averaged
+        average = Average(player.module, self.table.ema, self.table.ema_on_cpu) if wanted else None
         self.trained[player.name] = Trained(player.module, optimiser, average)
         if self.table.compile:
             player.module.compile()
@@ -138,16 +184,16 @@ class Loop:
                 continue
             optimiser = self.trained[player.name].optimiser
             for group in optimiser.param_groups:
-                group["lr"] = self.table.learning_rate * rate_factor(self.step, self.table)
+                group["lr"] = self.table.learning_rate * group[FACTOR] * rate_factor(self.step, self.table)
             for part in range(self.table.accumulation):
-                losses = self._losses(player, self._batch(number, part))
+                losses = self._losses(player, self._waited(number, part))
                 self.accelerator.backward(losses["loss"] / self.table.accumulation)
                 for name, value in losses.items():
                     key = name if number == 0 else f"{player.name}_{name}"
                     shown[key] = shown.get(key, 0.0) + float(value.detach()) / self.table.accumulation
-            self._check(shown)
+            self._check(shown, number)
             norm = torch.nn.utils.clip_grad_norm_(player.module.parameters(), self.table.clip)
-            self._check({"gradient norm": float(norm)})
+            self._check({"gradient norm": float(norm)}, number)
             optimiser.step()
             for other in self.players:
                 other.module.zero_grad(set_to_none=True)
@@ -158,24 +204,41 @@ class Loop:
         return shown
 
     def _losses(self, player: Player, batch: Batch) -> Losses:
-        with torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.table.precision == "bf16"):
+        with self._precision():
             return player.loss(self.prepared[player.name], batch)
 
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.accelerator.device.type, torch.bfloat16, enabled=self.table.precision == "bf16")
+
+    def _waited(self, player: int, part: int) -> Batch:
+        """A batch; the time that it takes is not counted as work."""
+        began = time.monotonic()
+        batch = self._batch(player, part)
+        self.worked -= time.monotonic() - began
+        return batch
+
     def _batch(self, player: int, part: int) -> Batch:
-        """Pictures of this step: each process takes its share of one seeded permutation after another."""
+        """Pictures of this step: each process takes its share of one seeded permutation after another.
+
+        A share draws the same whether several processes take one each or one process takes all of them in turn.
+        """
         table, processes = self.table, self.accelerator.num_processes
-        share = table.batch_size
-        offset = ((self.step * table.accumulation + part) * processes + self.accelerator.process_index) * share
+        share, place = table.batch_size, part * processes + self.accelerator.process_index
+        offset = (self.step * table.accumulation * processes + place) * share
         indices = torch.tensor([_shuffled(table.seed, offset + i, self.objective.size()) for i in range(share)])
-        draw = hash_seed(table.seed, self.step, part, player, self.accelerator.process_index)
+        draw = hash_seed(table.seed, self.step, place, player, 0)
         return Batch(self.step, indices, torch.Generator(self.accelerator.device).manual_seed(draw))
 
-    def _check(self, losses: dict[str, float]) -> None:
+    def _check(self, losses: dict[str, float], number: int) -> None:
         for name, value in losses.items():
             if not math.isfinite(value):
+                batches = (self._batch(number, part) for part in range(self.table.accumulation))
+                with self._precision():
+                    places = (find_trouble(self.objective, self.players[number], batch) for batch in batches)
+                    where = next((place for place in places if place), "")
                 saved = f"the state of step {self.saved_step} is kept in {self.folder / FILE_NAME}"
                 raise NonFiniteError(
-                    f"{self.objective.name}: {name} is {value} at step {self.step + 1}; "
+                    f"{self.objective.name}: {name} is {value} at step {self.step + 1}{where}; "
                     f"{'no state was saved yet' if self.saved_step is None else saved}; "
                     "start again with a lower learning_rate or precision fp32"
                 )
@@ -185,10 +248,11 @@ class Loop:
             return None, {}
         with self.averaged(), torch.no_grad():
             numbers, picture = self.objective.validate(), self.objective.sample()
-        if picture is None:
-            return None, numbers
-        path = self.folder / f"sample-{self.step:06d}.png"
-        picture.save(path)
+        path = None if picture is None else self.folder / f"sample-{self.step:06d}.png"
+        if picture is not None and path is not None:
+            with atomic_file(path) as handle:
+                picture.save(handle, "PNG")
+        add_sheet(self.folder, self.step, numbers, path)
         return path, numbers
 
     def _save(self, seconds: float) -> None:
@@ -196,7 +260,7 @@ class Loop:
         for number, player in enumerate(self.players):
             if self.step >= player.starts:
                 losses = self._losses(player, self._batch(number, 0))
-                self._check({name: float(value.detach()) for name, value in losses.items()})
+                self._check({name: float(value.detach()) for name, value in losses.items()}, number)
         if self.accelerator.is_main_process:
             save_state(self.folder / FILE_NAME, self.trained, self.step, seconds, self.recipe)
         self.accelerator.wait_for_everyone()
@@ -204,16 +268,27 @@ class Loop:
 
 
 class _Averaged(AbstractContextManager[None]):
+    """Puts averages in, those that are kept beside the weights and those that an optimiser makes itself."""
+
     def __init__(self, trained: list[Trained]) -> None:
-        self._trained = [(entry.module, entry.average) for entry in trained if entry.average is not None]
-        self._before: list[dict[str, Tensor]] = []
+        self._trained = trained
+        self._before: list[tuple[Trained, dict[str, Tensor]]] = []
 
     def __enter__(self) -> None:
-        self._before = [swap(module, average.state()) for module, average in self._trained]
+        for entry in self._trained:
+            if entry.average is not None:
+                self._before.append((entry, swap(entry.module, entry.average.state())))
+            elif hasattr(entry.optimiser, "eval"):  # schedule-free: it turns the weights into their average in place
+                before = {name: value.detach().clone() for name, value in learning(entry.module).items()}
+                entry.optimiser.eval()
+                self._before.append((entry, before))
 
     def __exit__(self, *_: object) -> None:
-        for (module, _average), tensors in zip(self._trained, self._before, strict=True):
-            swap(module, tensors)
+        for entry, tensors in self._before:
+            if hasattr(entry.optimiser, "train"):
+                entry.optimiser.train()
+            swap(entry.module, tensors)  # exactly: turning back would round
+        self._before.clear()
 
 
 def _attention(device: torch.device) -> AbstractContextManager[Any]:

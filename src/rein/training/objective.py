@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from PIL import Image
@@ -38,6 +38,19 @@ class Player:
     """First step (0 first) at which it moves."""
     averaged: bool = True
     """Whether a running average of its weights is kept."""
+    rates: Mapping[str, float] = field(default_factory=dict)
+    """Factors of the learning rate by the beginning of a parameter's name, before those of the recipe."""
+
+
+class Uncompiled(nn.Module):
+    """Calls a module's forward directly, past its compiled form, which would be compiled again for other shapes."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Any) -> Any:
+        return self.module.forward(*inputs)
 
 
 class Objective(Protocol):
@@ -67,4 +80,13 @@ class Objective(Protocol):
 
     def save(self, folder: Path) -> None:
         """Write what was trained into the model folder. The modules hold the averaged weights when this is called."""
+        ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """An objective that can tell its pictures apart."""
+
+    def picture(self, index: int) -> str:
+        """What messages call a picture."""
         ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
@@ -16,16 +15,18 @@ from torch import Tensor
 
 from rein.data.cache import composed
 from rein.data.compose import ArtDataset
+from rein.data.feature_cache import combined_key, kept_tensors, module_hash
 from rein.data.options import ArtOptions, Mixture
 from rein.errors import InputError, nearest
-from rein.formats.tensors import read_header, read_tensors, write_tensors
 from rein.nn.autoencoder import Autoencoder
 from rein.nn.specs import ModelSpec, from_dict, to_dict, variant
 from rein.text.tokenizer import Tokenizer, train_vocabulary
 from rein.training.diffusion import LatentSet, SamplePrompts, encode_pictures
-from rein.training.recipe import DataTable, ModelTable
+from rein.training.lessons import Pictures
+from rein.training.tables import DataTable, ModelTable
 
 SAMPLE_PICTURES = 24
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,34 @@ class Art:
     pictures: NDArray[np.uint8]
     held_out: NDArray[np.uint8]
 
-    def captions(self, split: str) -> list[tuple[str, ...]]:
-        """Several captions of each picture, in the order of the pictures."""
-        dataset, pictures = (self.train, self.pictures) if split == "train" else (self.validation, self.held_out)
-        return [dataset.label(index).captions for index in range(len(pictures))]
+
+@dataclass(frozen=True)
+class ArtPictures:
+    """Composed pictures of one split (N, H, W, 3), with what their data set says of them."""
+
+    dataset: ArtDataset
+    arrays: NDArray[np.uint8]
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the data set, with how many of its pictures there are."""
+        return f"{self.dataset.fingerprint}/{len(self.arrays)}"
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def pixels(self, index: int) -> NDArray[np.uint8]:
+        picture: NDArray[np.uint8] = self.arrays[index]
+        return picture
+
+    def captions(self, index: int) -> tuple[str, ...]:
+        return self.dataset.label(index).captions
+
+    def mask(self, index: int) -> None:
+        return None
+
+    def name(self, index: int) -> str:
+        return f"{self.dataset.split} picture {index}"
 
 
 def open_art(table: DataTable) -> Art:
@@ -105,35 +130,37 @@ def _override(values: dict[str, Any], path: str, value: Any) -> None:
 
 
 def latent_set(
-    art: Art, split: str, autoencoder: Autoencoder, spec: ModelSpec, tokenizer: Tokenizer, folder: Path
+    pictures: Pictures, autoencoder: Autoencoder, spec: ModelSpec, tokenizer: Tokenizer, path: Path
 ) -> LatentSet:
-    """Latents and token ids of a split; latents are kept in `folder`, and made again for other pictures or weights."""
-    dataset, pictures = (art.train, art.pictures) if split == "train" else (art.validation, art.held_out)
+    """Latents and token ids of pictures of one size; latents are kept at `path`, and made again for others or weights.
+
+    Raises:
+        InputError: the pictures are not of one size.
+    """
     length = spec.towers[0].context_length
-    groups = art.captions(split)
-    ids = tokenizer.batch([text for group in groups for text in group], length).to(torch.int32)
-    captions = ids.view(len(groups), -1, length).long()
-    key = hashlib.sha256(f"{dataset.fingerprint}/{len(pictures)}/{_weights_hash(autoencoder)}".encode()).hexdigest()
-    path = folder / f"latents-{split}.safetensors"
-    if not (path.exists() and read_header(path).metadata.get("key") == key):
-        parts = [encode_pictures(autoencoder, spec, _tensor(pictures[i : i + 64])) for i in range(0, len(pictures), 64)]
-        write_tensors(path, {"latents": torch.cat(parts)}, {"key": key})
-    return LatentSet(read_tensors(path)["latents"], captions)
+    groups = [pictures.captions(index) or ("",) for index in range(len(pictures))]
+    most = max(len(group) for group in groups)
+    texts = [group[number % len(group)] for group in groups for number in range(most)]
+    captions = tokenizer.batch(texts, length).view(len(groups), most, length).long()
+
+    def make() -> dict[str, Tensor]:
+        starts = range(0, len(pictures), _AT_ONCE)
+        return {"latents": torch.cat([encode_pictures(autoencoder, spec, _some(pictures, start)) for start in starts])}
+
+    key = combined_key((pictures.fingerprint, len(pictures), module_hash(autoencoder)))
+    return LatentSet(kept_tensors(path, key, make)["latents"], captions)
 
 
-def sample_prompts(art: Art, tokenizer: Tokenizer, length: int) -> SamplePrompts:
+def _some(pictures: Pictures, start: int) -> Tensor:
+    """Pictures from a number on, (B, H, W, 3) uint8."""
+    arrays = [pictures.pixels(index) for index in range(start, min(start + _AT_ONCE, len(pictures)))]
+    if len({array.shape for array in arrays}) > 1:
+        raise InputError("this objective needs pictures of one size: leave data.buckets out")
+    return torch.from_numpy(np.stack(arrays))
+
+
+def sample_prompts(train: Pictures, held_out: Pictures, tokenizer: Tokenizer, length: int) -> SamplePrompts:
     """The first captions of trained and of held-out pictures, for the sheets drawn while training."""
     half = SAMPLE_PICTURES // 2
-    texts = [dataset.label(i).captions[0] for dataset in (art.train, art.validation) for i in range(half)]
+    texts = [(part.captions(i) or ("",))[0] for part in (train, held_out) for i in range(min(half, len(part)))]
     return SamplePrompts(tokenizer.batch(texts, length), texts)
-
-
-def _weights_hash(autoencoder: Autoencoder) -> str:
-    digest = hashlib.sha256()
-    for name, value in sorted(autoencoder.state_dict().items()):
-        digest.update(name.encode() + value.cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def _tensor(pictures: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(pictures.copy())  # a map of a file is read-only, which PyTorch does not know

@@ -1,130 +1,124 @@
 """Recipes: a whole training run as a TOML file, checked before anything starts.
 
 A recipe has a `[data]` table, a `[model]` table and a list of `[[stage]]` tables, run in order. Each stage is an
-objective with the options of the loop. Unknown keys are refused by name.
+objective with the options of the loop; the tables stand in `rein.training.tables` and beside it. To add one: its class
+there, its name in `Stage` and `_OBJECTIVES` here, and what builds it in `rein.training.stages`.
 """
 
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Sequence
+from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Discriminator, Field, Tag, ValidationError
 
 from rein.errors import InputError, nearest, quoted
+from rein.training.tables import AutoencoderTable, DataTable, DenoiserTable, FolderTable, ModelTable, Table
+from rein.training.tables_forms import DistilTable, FormTable
+from rein.training.tables_teach import FinetuneTable, InversionTable, LoraTable, PriorTable
+
+Stage = Annotated[
+    AutoencoderTable | DenoiserTable | FinetuneTable | LoraTable | InversionTable | FormTable | DistilTable,
+    Field(discriminator="objective"),
+]
 
 
-class Table(BaseModel):
-    """A table of the recipe: immutable, and strict about its keys and the types of its values."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
-
-
-class DataTable(Table):
-    """Which pictures to make: see `rein.data.options.ArtOptions` and `Mixture` for the meaning of each."""
-
-    cache_folder: Path = Field(default=Path("~/.cache/rein/art"), strict=False)
-    concept_count: int = Field(default=330, ge=1)
-    size: int = Field(default=128, ge=32, le=512)
-    pictures: int = Field(default=60_000, ge=1)
-    """How many different pictures are composed; training goes round them."""
-    validation_pictures: int = Field(default=1_000, ge=1)
-    seed: int = 0
-    mixture: dict[str, float] = Field(default_factory=dict)
-    mirrored: float = Field(default=0.0, ge=0.0, le=1.0)
-    concepts: Path | None = Field(default=None, strict=False)
-    """A list of concepts in place of the shipped one."""
+def _kind_of_data(values: Any) -> str:
+    """Which of the two tables `[data]` is: a folder makes the difference."""
+    folder = "folder" in values if isinstance(values, dict) else isinstance(values, FolderTable)
+    return "pictures" if folder else "art"
 
 
-class ModelTable(Table):
-    """Which row of the variant table is built, and changes to it by dotted name, such as `unet.channels`."""
-
-    variant: str = "pocket"
-    vocabulary: int = Field(default=2048, ge=514, le=65_536)
-    overrides: dict[str, Any] = Field(default_factory=dict)
-    start: str | None = None
-    """A model to go on from, by name or folder: its shape and vocabulary replace the rest of this table."""
-
-
-Decay = Annotated[float, Field(ge=0, lt=1)]
-
-
-class LoopTable(Table):
-    """What every stage shares: optimiser, learning-rate schedule, precision, and what is kept and shown on the way."""
-
-    steps: int = Field(ge=1)
-    batch_size: int = Field(ge=1)
-    learning_rate: float = Field(default=1e-4, gt=0)
-    weight_decay: float = Field(default=0.01, ge=0)
-    betas: tuple[Decay, Decay] = Field(default=(0.9, 0.99), strict=False)
-    warm_up: int = Field(default=200, ge=0)
-    """Steps over which the rate rises linearly from 0."""
-    decay: Literal["none", "linear", "cosine"] = "linear"
-    decay_from: float = Field(default=0.5, ge=0, le=1)
-    """Part of the steps after which the rate falls towards 0."""
-    clip: float = Field(default=1.0, gt=0)
-    """Largest norm of the gradients of one player."""
-    accumulation: int = Field(default=1, ge=1)
-    """Gradients of this many batches are averaged for one step."""
-    ema: Decay = 0.999
-    """Decay of the average of the weights that is kept and saved; 0 switches it off."""
-    precision: Literal["fp32", "bf16"] = "bf16"
-    compile: bool = False
-    checkpoint_minutes: float = Field(default=5.0, gt=0)
-    sample_minutes: float = Field(default=10.0, gt=0)
-    seed: int = 0
-
-
-class AutoencoderTable(LoopTable):
-    """The autoencoder: L1, gradient, KL, and a patch discriminator that joins late (Esser et al. 2021)."""
-
-    objective: Literal["autoencoder"]
-    gradient_weight: float = Field(default=1.0, ge=0)
-    kl_weight: float = Field(default=1e-6, ge=0)
-    adversarial_weight: float = Field(default=0.1, ge=0)
-    adversarial_from: float = Field(default=0.8, ge=0, le=1)
-    """Part of the steps after which the discriminator joins; 1 leaves it out."""
-    discriminator_channels: int = Field(default=32, ge=16, multiple_of=16)
-
-
-class DenoiserTable(LoopTable):
-    """The denoiser and its text tower on cached latents."""
-
-    objective: Literal["denoiser"]
-    caption_dropout: float = Field(default=0.1, ge=0, lt=1)
-    """Part of the captions replaced by the empty one, for classifier-free guidance (Ho & Salimans 2022)."""
-    time_mean: float = 0.0
-    time_deviation: float = Field(default=1.0, gt=0)
-    min_snr: float = Field(default=0.0, ge=0)
-    """Limit of the min-SNR weight for discrete schedules; 0 leaves the loss unweighted."""
-
-
-Stage = Annotated[AutoencoderTable | DenoiserTable, Field(discriminator="objective")]
+Data = Annotated[
+    Annotated[DataTable, Tag("art")] | Annotated[FolderTable, Tag("pictures")], Discriminator(_kind_of_data)
+]
 
 
 class Recipe(Table):
-    """A training run from nothing to a model folder."""
+    """A training run, from nothing or from a model, to what it makes."""
 
     name: str = Field(default="pocket", pattern=r"^[a-z0-9][a-z0-9-]*$")
-    data: DataTable = Field(default_factory=DataTable)
+    data: Data = Field(default_factory=DataTable)
     model: ModelTable = Field(default_factory=ModelTable)
     stage: tuple[Stage, ...] = Field(min_length=1, strict=False)
 
 
-def read_recipe(path: Path) -> Recipe:
-    """The recipe in a TOML file.
+def read_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe in a TOML file, or the shipped one of that name; `changes` are "key.key=value", see `with_changes`.
 
     Raises:
         InputError: no such file, not TOML, an unknown key (with the nearest known one) or a value out of range.
     """
+    place = _shipped(path)
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(place.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise InputError(f"recipe {path} is not there") from None
+        raise InputError(f"recipe {path} is not there; shipped ones: {', '.join(shipped_recipes())}") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"recipe {path} cannot be read: {error}") from None
-    return check_recipe(values, str(path))
+    return check_recipe(with_changes(values, changes), str(path))
+
+
+def shipped_recipes() -> list[str]:
+    """Names of the recipes that come with Rein."""
+    folder = files("rein") / "assets" / "recipes"
+    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+
+
+def _shipped(path: Path) -> Path:
+    """The file of a shipped recipe where `path` is its name and no file."""
+    if path.suffix or len(path.parts) != 1 or path.name not in shipped_recipes() or path.is_file():
+        return path
+    return Path(str(files("rein") / "assets" / "recipes" / f"{path.name}.toml"))
+
+
+def with_changes(values: dict[str, Any], changes: Sequence[str]) -> dict[str, Any]:
+    """A recipe's values with some of them set: "data.folder=DIR", "stage.steps=200", "stage.2.rank=4".
+
+    A stage is named by its number, from 1; without one the value goes to every stage. Values are written as in TOML;
+    what is none, such as a path, is text.
+
+    Raises:
+        InputError: a change without "=", or through something that is no table.
+    """
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals or not all(key.strip().split(".")):
+            raise InputError(f"--set {quoted(change)}: write it as key=value, such as stage.steps=200")
+        names = key.strip().split(".")
+        for place in _places(values, names, change):
+            place[names[-1]] = _value(text.strip())
+    return values
+
+
+def _places(values: dict[str, Any], names: list[str], change: str) -> list[dict[str, Any]]:
+    """The tables that the last of `names` is a key of."""
+    places: list[Any] = [values]
+    rest = names[:-1]
+    if rest[:1] == ["stage"] and isinstance(values.get("stage"), list):
+        stages = values["stage"]
+        if len(rest) > 1 and rest[1].isdigit():
+            number = int(rest[1])
+            if not 1 <= number <= len(stages):
+                raise InputError(f"--set {quoted(change)}: the recipe has {len(stages)} stages, counted from 1")
+            places, rest = [stages[number - 1]], rest[2:]
+        else:
+            places, rest = list(stages), rest[1:]
+    for name in rest:
+        places = [place.setdefault(name, {}) if isinstance(place, dict) else None for place in places]
+    if not all(isinstance(place, dict) for place in places):
+        raise InputError(f"--set {quoted(change)}: {'.'.join(names[:-1])} is no table of the recipe")
+    return places
+
+
+def _value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
 
 
 def check_recipe(values: dict[str, Any], source: str) -> Recipe:
@@ -163,20 +157,38 @@ _TOML_NAMES = {
 }
 """pydantic's complaints that speak of Python's types, in TOML's words."""
 
-_OBJECTIVES: dict[str, type[Table]] = {"autoencoder": AutoencoderTable, "denoiser": DenoiserTable}
+_OBJECTIVES: dict[str, type[Table]] = {
+    "autoencoder": AutoencoderTable,
+    "denoiser": DenoiserTable,
+    "finetune": FinetuneTable,
+    "lora": LoraTable,
+    "inversion": InversionTable,
+    "form": FormTable,
+    "distil": DistilTable,
+}
+_TABLES: dict[str, type[Table]] = {
+    "art": DataTable,
+    "pictures": FolderTable,
+    "model": ModelTable,
+    "prior": PriorTable,
+    **_OBJECTIVES,
+}
+"""Tables by where they stand: their own key, or what tells them from others in their place."""
+
+_TAGS = ("art", "pictures")
 
 
 def _place(location: tuple[int | str, ...]) -> str:
     """Where something is wrong, in a person's words: stages count from 1, as their folders do."""
+    location = tuple(part for number, part in enumerate(location) if number != 1 or part not in _TAGS)
     if location[0] != "stage" or len(location) == 1:
         return ".".join(map(str, location))
-    rest = ".".join(str(part) for part in location[2:] if part not in _OBJECTIVES)
+    rest = ".".join(str(part) for number, part in enumerate(location[2:]) if number or part not in _OBJECTIVES)
     return f"stage {int(location[1]) + 1}" + (f": {rest}" if rest else "")
 
 
 def _known(location: tuple[int | str, ...]) -> str:
     """The nearest known key to an unknown one."""
-    tables: dict[str, type[Table]] = {"data": DataTable, "model": ModelTable, **_OBJECTIVES}
-    parents = [str(part) for part in location[:-1] if str(part) in tables]
-    table = tables[parents[-1]] if parents else Recipe
+    parents = [str(part) for part in location[:-1] if str(part) in _TABLES]
+    table = _TABLES[parents[-1]] if parents else Recipe
     return nearest(str(location[-1]), table.model_fields)

@@ -1,41 +1,45 @@
-"""A recipe from nothing to a model folder: `rein train RECIPE.toml`."""
+"""A recipe carried out (`rein train`): from nothing to a model folder, or from a model to what it learned."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Generator
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from torch import Tensor
-
-from rein.diffusion.schedule import make_schedule
+from rein.data.augment import read_augmentations
+from rein.data.pictures import PictureOptions, PictureSet, open_pictures
+from rein.data.set_file import SET_FILE
 from rein.errors import InputError
 from rein.files import atomic_file
 from rein.formats.checkpoint import LoadedModel, load_model, save_model
-from rein.formats.tensors import read_tensors
-from rein.nn.autoencoder import Autoencoder
+from rein.formats.folder import UNET_FILE, tower_file
 from rein.nn.clip import TextTower
-from rein.nn.specs import ModelSpec
 from rein.nn.unet import UNet
 from rein.pipeline.model import model_folder
-from rein.text.tokenizer import Tokenizer
-from rein.training.autoencoder import FILE_NAME as AUTOENCODER_FILE
-from rein.training.autoencoder import AutoencoderObjective
-from rein.training.diffusion import TOWER_FILE, UNET_FILE, DenoiserObjective
+from rein.training.lessons import Pictures, Varied
 from rein.training.loop import Loop, Report
-from rein.training.objective import Objective
-from rein.training.prepare import Art, latent_set, make_spec, make_vocabulary, open_art, sample_prompts
-from rein.training.recipe import AutoencoderTable, DenoiserTable, Recipe, Stage, read_recipe
+from rein.training.prepare import Art, ArtPictures, make_spec, make_vocabulary, open_art
+from rein.training.processes import Processes
+from rein.training.recipe import Recipe, read_recipe
 from rein.training.report import scalars
+from rein.training.shared import Run
+from rein.training.stages import STAGES, finished, said, spec_made
+from rein.training.tables import DataTable, FolderTable
 
 _RECIPE_COPY = "recipe.json"
+PROVENANCE_FILE = "training.json"
+"""Beside a model: what `rein.training.provenance` tells of its making."""
 
 
 @dataclass(frozen=True)
 class StageReport:
-    """News of a run: a stage's name and a finished step of it; or, at the very end, the folder of the model."""
+    """News of a run: a stage's name and a finished step of it; or, at the very end, what was made: `model`.
+
+    That is the folder of the model, or the file of an adapter or a learned word.
+    """
 
     stage: str
     report: Report | None = None
@@ -44,111 +48,130 @@ class StageReport:
 
 
 def train_recipe(
-    path: Path, output: Path, resume: bool = False, art: Art | None = None
+    path: Path, output: Path, resume: bool = False, art: Art | None = None, changes: Sequence[str] = ()
 ) -> Generator[StageReport, None, None]:
-    """Run every stage of a recipe in `output`, and put the model together in `output/model`.
+    """Run every stage of a recipe in `output`, and put what it is for together there.
 
-    A stage that was finished before is not run again. The last report carries the model folder. `art` replaces the
-    pictures that the recipe's `[data]` table describes.
+    A stage that was finished before is not run again. The last report carries the model folder or the file. `art`
+    replaces the pictures that the recipe's `[data]` table describes; `changes` are those of `rein train --set`.
 
     Raises:
         InputError: the recipe is wrong, or `output` holds a run and `resume` is not set, or holds another recipe's.
         NonFiniteError: a loss was not finite.
     """
-    recipe = read_recipe(path)
+    recipe = read_recipe(path, changes)
     start = None if recipe.model.start is None else load_model(model_folder(recipe.model.start))
-    _claim(recipe, output, resume)
-    yield StageReport("data", message="fetching, rendering and composing pictures")
-    run = _begin(recipe, output, open_art(recipe.data) if art is None else art, start)
+    processes = Processes()
+    if processes.first:
+        _claim(recipe, output, resume)
+    processes.wait()
+    opening = "fetching, rendering and composing pictures" if isinstance(recipe.data, DataTable) else "reading pictures"
+    yield StageReport("data", message=opening)
+    with processes.one_by_one():
+        run = _begin(recipe, output, art, start)
+    for told in run.left_out:
+        yield StageReport("data", message=f"left out: {told}")
     for number, stage in enumerate(recipe.stage, start=1):
         folder = output / f"{number}-{stage.objective}"
-        if _finished(folder, stage):
+        if finished(run, stage, stage.objective, folder):
             yield StageReport(stage.objective, message="finished before")
             continue
         yield StageReport(stage.objective, message="preparing")
-        loop = Loop(run.objective(stage, folder), stage, folder, _identity(recipe, number))
+        folder.mkdir(parents=True, exist_ok=True)
+        with processes.one_by_one():
+            objective = STAGES[stage.objective].build(run, stage, folder)
+        loop = Loop(objective, stage, folder, _identity(run, number))
         loop.resume()
-        for report in scalars(loop.run(), folder):
+        yield StageReport(stage.objective, message=loop.preflight().told())
+        reports = loop.run()
+        for report in scalars(reports, folder) if processes.first else reports:
             yield StageReport(stage.objective, report)
         loop.finish(folder)
-    yield StageReport("model", model=run.assemble())
+        processes.wait()
+    yield StageReport("model", model=_product(run) if processes.first else None)
 
 
-def _begin(recipe: Recipe, output: Path, art: Art, start: LoadedModel | None) -> _Run:
-    """Vocabulary and specification of a run: of the model it starts from, or made from the captions and the recipe."""
+def _begin(recipe: Recipe, output: Path, art: Art | None, start: LoadedModel | None) -> Run:
+    """Pictures, vocabulary and specification of a run: those of the model it starts from, or made for it."""
+    table = recipe.data
+    left_out: tuple[str, ...] = ()
+    if isinstance(table, FolderTable) and art is None:
+        pictures = _open(table, start)
+        left_out = tuple(f"{refused.name}: {refused.reason}" for refused in pictures.skipped)
+        train, held_out = _parts(table, pictures)
+    else:
+        if art is None:
+            assert isinstance(table, DataTable)
+            art = open_art(table)
+        train, held_out = ArtPictures(art.train, art.pictures), ArtPictures(art.validation, art.held_out)
     if start is not None:
-        return _Run(recipe, output, art, start.tokenizers[0], start.spec, start)
-    tokenizer = make_vocabulary(art.captions("train"), recipe.model.vocabulary)
-    return _Run(recipe, output, art, tokenizer, make_spec(recipe.model, tokenizer))
+        return Run(recipe, output, train, held_out, start.tokenizers[0], start.spec, start, art, left_out)
+    captions = [train.captions(index) for index in range(len(train))]
+    tokenizer = make_vocabulary(captions, recipe.model.vocabulary)
+    return Run(recipe, output, train, held_out, tokenizer, make_spec(recipe.model, tokenizer), None, art, left_out)
 
 
-@dataclass(frozen=True)
-class _Run:
-    """What all stages of a run share; `start` is the model that it goes on from, if it does not begin with nothing."""
+def _open(table: FolderTable, start: LoadedModel | None) -> PictureSet:
+    size = table.size
+    if size is None and start is not None:
+        size = start.spec.native_size
+    usual = table.buckets is None and table.crop == "centre" and not table.alpha_masks
+    options = None
+    if not (usual and (table.folder.expanduser() / SET_FILE).is_file()):
+        options = PictureOptions(buckets=bool(table.buckets), crop=table.crop, alpha_masks=table.alpha_masks)
+    return open_pictures(table.folder, size, options)
 
-    recipe: Recipe
-    output: Path
-    art: Art
-    tokenizer: Tokenizer
-    spec: ModelSpec
-    start: LoadedModel | None = None
 
-    def objective(self, stage: Stage, folder: Path) -> Objective:
-        """The objective of a stage, ready for the loop."""
-        if isinstance(stage, AutoencoderTable):
-            objective = AutoencoderObjective(self.spec.autoencoder, stage, self.art.pictures, self.art.held_out)
-            if self.start is not None:
-                objective.autoencoder.load_state_dict(self.start.autoencoder.state_dict())
-            return objective
-        folder.mkdir(parents=True, exist_ok=True)
-        return self._denoiser(stage, folder)
+def _parts(table: FolderTable, pictures: PictureSet) -> tuple[Pictures, Pictures]:
+    """The pictures to train on, and those that are held out; all of the first where so few leave none."""
+    train, held_out = pictures.split(table.validation) if table.validation else (pictures, pictures.subset([]))
+    if not len(train):
+        train, held_out = pictures, pictures.subset([])
+    return said(_varied(table, train), table.prompt), said(held_out, table.prompt)
 
-    def _denoiser(self, stage: DenoiserTable, folder: Path) -> DenoiserObjective:
-        spec, length = self.spec, self.spec.towers[0].context_length
-        autoencoder = self.autoencoder()
-        objective = DenoiserObjective(
-            spec,
-            stage,
-            latent_set(self.art, "train", autoencoder, spec, self.tokenizer, folder),
-            latent_set(self.art, "validation", autoencoder, spec, self.tokenizer, folder),
-            make_schedule(**asdict(spec.schedule)),
-            sample_prompts(self.art, self.tokenizer, length),
-            self.tokenizer.batch([""], length)[0],
-            autoencoder,
-        )
-        if self.start is not None:
-            objective.model.unet.load_state_dict(self.start.unet.state_dict())
-            objective.model.tower.load_state_dict(self.start.towers[0].state_dict())
-        return objective
 
-    def autoencoder(self) -> Autoencoder:
-        """The autoencoder that a stage has made, or that of the model the run starts from."""
-        autoencoder = Autoencoder(self.spec.autoencoder)
-        autoencoder.load_state_dict(self._trained(AUTOENCODER_FILE))
-        return autoencoder.eval()
+def _varied(table: FolderTable, pictures: Pictures) -> Pictures:
+    """Pictures in as many versions as the table says.
 
-    def _trained(self, name: str) -> dict[str, Tensor]:
-        for number, stage in enumerate(self.recipe.stage, start=1):
-            path = self.output / f"{number}-{stage.objective}" / name
-            if path.exists():
-                return read_tensors(path)
-        if self.start is None:
-            raise InputError(f"recipe: no stage makes {name}: add that stage, or name a model under model.start")
-        networks = {
-            AUTOENCODER_FILE: self.start.autoencoder,
-            UNET_FILE: self.start.unet,
-            TOWER_FILE: self.start.towers[0],
-        }
-        return networks[name].state_dict()
+    Raises:
+        InputError: a list of changes without versions, or versions without such a list.
+    """
+    if (table.augmentations is None) != (table.versions == 1):
+        raise InputError("data.augmentations and data.versions belong together: give both, and versions above 1")
+    if table.augmentations is None:
+        return pictures
+    return Varied(pictures, read_augmentations(table.augmentations), table.versions)
 
-    def assemble(self) -> Path | None:
-        """The model folder in half precision; None where the recipe makes only a part of a model."""
-        if self.start is None and {stage.objective for stage in self.recipe.stage} != {"autoencoder", "denoiser"}:
-            return None
-        unet, tower = UNet(self.spec.unet), TextTower(self.spec.towers[0])
-        unet.load_state_dict(self._trained(UNET_FILE))
-        tower.load_state_dict(self._trained(TOWER_FILE))
-        return save_model(self.output / "model", self.spec, unet, self.autoencoder(), [tower], self.tokenizer)
+
+def _product(run: Run) -> Path | None:
+    """What the run is for: the file of its last stage, else the model folder; None where it makes part of a model."""
+    last = run.recipe.stage[-1]
+    product = STAGES[last.objective].product
+    if product is not None and (made := product(run, last)):
+        folder = run.output / f"{len(run.recipe.stage)}-{last.objective}"
+        copies = [_copied(folder / source, run.output / name) for name, source in made.items()]
+        return copies[0]
+    if run.start is None and {stage.objective for stage in run.recipe.stage} != {"autoencoder", "denoiser"}:
+        return None
+    start = run.start
+    spec = spec_made(run)
+    unet = UNet(spec.unet)
+    unet.load_state_dict(run.trained(UNET_FILE, None if start is None else start.unet.state_dict()))
+    towers = [TextTower(config) for config in spec.towers]
+    for number, tower in enumerate(towers):
+        known = None if start is None else start.towers[number].state_dict()
+        tower.load_state_dict(run.trained(tower_file(number), known))
+    tokenizer = run.tokenizer if spec.vocabulary == "own" else None
+    folder = save_model(run.output / "model", spec, unet, run.autoencoder(), towers, tokenizer)
+    with atomic_file(folder / PROVENANCE_FILE) as handle:
+        handle.write(json.dumps(run.provenance(start), indent=1).encode())
+    return folder
+
+
+def _copied(source: Path, target: Path) -> Path:
+    with atomic_file(target) as handle, source.open("rb") as read:
+        shutil.copyfileobj(read, handle)
+    return target
 
 
 def _claim(recipe: Recipe, output: Path, resume: bool) -> None:
@@ -165,16 +188,10 @@ def _claim(recipe: Recipe, output: Path, resume: bool) -> None:
         handle.write(text.encode())
 
 
-def _identity(recipe: Recipe, number: int) -> str:
-    """A hash of what decides a stage: data, model, and the stages up to it."""
-    described = recipe.model_dump(mode="json", include={"data", "model"})
-    stages = [stage.model_dump(mode="json") for stage in recipe.stage[:number]]
-    return hashlib.sha256(json.dumps([described, stages], sort_keys=True).encode()).hexdigest()[:16]
-
-
-def _files(stage: Stage) -> tuple[str, ...]:
-    return (AUTOENCODER_FILE,) if isinstance(stage, AutoencoderTable) else (UNET_FILE, TOWER_FILE)
-
-
-def _finished(folder: Path, stage: Stage) -> bool:
-    return all((folder / name).exists() for name in _files(stage))
+def _identity(run: Run, number: int) -> str:
+    """A hash of what decides a stage: pictures, model, and the stages up to it."""
+    described = run.recipe.model_dump(mode="json", include={"data", "model"})
+    stages = [stage.model_dump(mode="json") for stage in run.recipe.stage[:number]]
+    start = "" if run.start is None else run.start.weights_hash
+    told = json.dumps([described, stages, run.fingerprint, start], sort_keys=True)
+    return hashlib.sha256(told.encode()).hexdigest()[:16]

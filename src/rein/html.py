@@ -24,6 +24,8 @@ _VOID = {"br", "hr", "img", "input", "link", "meta"}
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 """What the page allows itself: what is inside it, and nothing from anywhere else."""
 
+_OWN_SERVER = "; connect-src 'self'"
+
 
 class Markup(str):
     """HTML that is finished: it is not escaped again."""
@@ -96,6 +98,7 @@ class Page:
         summary: one line below the heading.
         top: what stands there instead of heading and summary.
         style, script: added to what every page has.
+        connects: whether its script may speak with the server that the page came from.
     """
 
     title: str
@@ -104,6 +107,7 @@ class Page:
     style: str = ""
     script: str = ""
     language: str = "en-GB"
+    connects: bool = False
     parts: list[Markup] = field(default_factory=list)
 
     def add(self, *parts: Content) -> None:
@@ -116,7 +120,7 @@ class Page:
             "head",
             tag("meta", charset="utf-8"),
             tag("meta", name="viewport", content="width=device-width, initial-scale=1"),
-            tag("meta", http_equiv="Content-Security-Policy", content=_POLICY),
+            tag("meta", http_equiv="Content-Security-Policy", content=_POLICY + _OWN_SERVER * self.connects),
             tag("meta", name="color-scheme", content="light dark"),
             tag("title", self.title),
             Markup(f"<style>{STYLE}{self.style}</style>"),

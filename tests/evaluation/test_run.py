@@ -9,10 +9,10 @@ from PIL import Image
 from rein.data.icons import IconArt
 from rein.errors import InputError, OutputError
 from rein.evaluation.classifier import Classifier
-from rein.evaluation.report import read_report
+from rein.evaluation.comparing_reports import compare_reports
+from rein.evaluation.report import REPORT_NAME, read_report
 from rein.evaluation.run import (
     NEAREST_NAME,
-    REPORT_NAME,
     SHEET_NAME,
     EvaluationOptions,
     Progress,
@@ -55,6 +55,7 @@ def test_a_whole_evaluation(art: IconArt, classifier: Classifier, tmp_path: Path
         counted = [entry.done for entry in progress if entry.stage == stage]
         assert counted == sorted(counted) and counted[-1] == next(e.total for e in progress if e.stage == stage)
     assert report.measure("trained", "concept").drawn.rate > 0.85
+    assert report.versions["judge"] == "given"
     assert report.claims.left_out == () and len(report.claims.claimed) == 16
     assert report.reconstruction is not None and report.reconstruction.count == 20
     assert report.copying is not None and report.copying.training_pictures == 300
@@ -79,6 +80,9 @@ def test_stopped_and_started_again(art: IconArt, classifier: Classifier, tmp_pat
     assert resumed is not None and whole is not None
     assert first.drawn + rest.drawn == other.drawn and 0 < first.drawn < other.drawn
     assert replace(resumed, seconds=0) == replace(whole, seconds=0)
+    compared = compare_reports(tmp_path, tmp_path / "other")
+    assert {row.key for row in compared.differences} == {f"{m.group}/{m.name}" for m in whole.measures}
+    assert all(row.paired and row.low == row.high == 0 for row in compared.differences)
 
 
 def test_another_model_is_drawn_anew(art: IconArt, classifier: Classifier, tmp_path: Path) -> None:

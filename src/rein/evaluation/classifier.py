@@ -84,9 +84,14 @@ class Classifier(nn.Module):
         self.styles = nn.Linear(current, len(config.styles))
         self.colours = nn.Linear(current, 1 + len(config.colours))
 
-    def forward(self, views: Tensor) -> Verdict:
+    def features(self, views: Tensor) -> Tensor:
+        """What the three heads read of each view: (B, widths[-1]), 0 and up."""
         blocks = functional.pixel_unshuffle(views, PATCH).contiguous(memory_format=torch.channels_last)
-        features = self.layers(blocks).mean(dim=(2, 3))
+        out: Tensor = self.layers(blocks).mean(dim=(2, 3))
+        return out
+
+    def forward(self, views: Tensor) -> Verdict:
+        features = self.features(views)
         return Verdict(
             concepts=self.concepts(features).float(),
             styles=self.styles(features).float(),
@@ -136,6 +141,11 @@ def save_classifier(classifier: Classifier, path: Path) -> None:
     write_tensors(path, tensors, {"format": _FORMAT, "config": json.dumps(asdict(classifier.config))})
 
 
+def judge_file() -> Path:
+    """The weights of the shipped judge."""
+    return Path(str(resources.files("rein").joinpath("assets", "judge", "judge.safetensors")))
+
+
 def load_classifier(path: Path | None = None) -> Classifier:
     """A classifier that `save_classifier` wrote, in float32 and evaluation mode; None is the shipped one.
 
@@ -143,8 +153,7 @@ def load_classifier(path: Path | None = None) -> Classifier:
         InputError: there is no such file.
         DamagedFileError: it is not a classifier of this kind.
     """
-    if path is None:
-        path = Path(str(resources.files("rein").joinpath("assets", "judge", "judge.safetensors")))
+    path = judge_file() if path is None else path
     metadata = read_header(path).metadata
     if metadata.get("format") != _FORMAT:
         raise DamagedFileError(f"cannot read {path}: it is not a classifier of Rein ({_FORMAT})")

@@ -44,7 +44,7 @@ class Gallery:
 
     def fill(self, orders: Sequence[Order]) -> Iterator[int]:
         """Draw what is missing; after each batch, and once at the start, how many of the orders are done."""
-        missing = [order for order in dict.fromkeys(orders) if not self._path(order).exists()]
+        missing = [order for order in dict.fromkeys(orders) if not self.path(order).exists()]
         done = len(orders) - len(missing)
         yield done
         for start in range(0, len(missing), self._batch_size):
@@ -53,7 +53,7 @@ class Gallery:
             if len(drawn) != len(batch):
                 raise ValueError(f"the drawer gave {len(drawn)} pictures for {len(batch)} prompts")
             for order, picture in zip(batch, drawn, strict=True):
-                write_png(as_image(picture), self._path(order), {"prompt": order[0], "seed": str(order[1])})
+                write_png(as_image(picture), self.path(order), {"prompt": order[0], "seed": str(order[1])})
             done += len(batch)
             yield done
 
@@ -63,12 +63,13 @@ class Gallery:
         Raises:
             DamagedFileError: a stored picture is not as it was written.
         """
-        loaded = [np.array(read_image(self._path(order))) for order in orders]
+        loaded = [np.array(read_image(self.path(order))) for order in orders]
         if len({picture.shape for picture in loaded}) > 1:
             raise DamagedFileError(f"{self.folder}: its pictures are of several sizes; delete it and run again")
         return np.stack(loaded) if loaded else np.empty((0, 0, 0, 3), dtype=np.uint8)
 
-    def _path(self, order: Order) -> Path:
+    def path(self, order: Order) -> Path:
+        """The file of an order, drawn or not yet."""
         name = hashlib.sha256(f"{order[1]}/{order[0]}".encode()).hexdigest()[:24]
         return self.folder / f"{name}.png"
 

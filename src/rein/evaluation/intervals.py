@@ -11,6 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
+NORMAL_QUANTILE = NormalDist().inv_cdf(0.5 + CONFIDENCE / 2)
+"""Deviations to either side of the mean of a normal figure within which `CONFIDENCE` of it lies."""
+
+_AT_ONCE = 2**24
+"""Numbers that a bootstrap has in memory at a time, about."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,12 @@ def bootstrap(
 ) -> tuple[float, float]:
     """The percentile interval (Efron 1979) of a statistic that takes `axis`, such as `numpy.mean`."""
     random = np.random.default_rng(seed)
-    indices = random.integers(0, len(values), (resamples, len(values)))
-    found = statistic(values[indices], axis=1)
+    rows = min(resamples, max(1, _AT_ONCE // max(len(values), 1)))
+    found = np.concatenate(
+        [
+            statistic(values[random.integers(0, len(values), (min(rows, resamples - start), len(values)))], axis=1)
+            for start in range(0, resamples, rows)
+        ]
+    )
     edge = 50 * (1 - CONFIDENCE)
     return float(np.percentile(found, edge)), float(np.percentile(found, 100 - edge))

@@ -21,6 +21,7 @@ from rein.evaluation.obedience import Failing, Measure, Question
 from rein.files import atomic_file
 from rein.images import grid
 
+REPORT_NAME = "report.json"
 BEGIN, END = "<!-- evaluation: begin -->", "<!-- evaluation: end -->"
 NOTE = "Written by `rein evaluate`; do not edit by hand."
 

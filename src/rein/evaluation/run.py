@@ -18,6 +18,7 @@ from rein.data.options import ArtOptions
 from rein.errors import InputError, quoted
 from rein.errors import nearest as nearest_name
 from rein.evaluation.classifier import Classifier, load_classifier
+from rein.evaluation.features import judge_digest
 from rein.evaluation.gallery import Gallery
 from rein.evaluation.intervals import Spread, spread
 from rein.evaluation.nearest import closeness, nearest, nearest_sheet
@@ -33,16 +34,17 @@ from rein.evaluation.obedience import (
     questions,
     worst_concepts,
 )
+from rein.evaluation.outcomes import write_outcomes
 from rein.evaluation.real import real_pictures
 from rein.evaluation.reconstruction import reconstruction_psnr
-from rein.evaluation.report import Claims, Copying, Report, picture_sheet, write_report
+from rein.evaluation.report import REPORT_NAME, Claims, Copying, Report, picture_sheet, write_report
 from rein.evaluation.subject import Subject
 from rein.image_files import write_png
 from rein.version import __version__
 
 HELD_OUT_GROUPS = tuple(group.name for group in GROUPS if group.held_out)
 PLAIN_GROUPS = ("trained", "held_out_style")
-REPORT_NAME, SHEET_NAME, NEAREST_NAME = "report.json", "sheet.png", "nearest.png"
+SHEET_NAME, NEAREST_NAME = "sheet.png", "nearest.png"
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def evaluate(subject: Subject, options: EvaluationOptions, classifier: Classifie
         OutputError: the folder cannot be written.
     """
     began = time.monotonic()
-    run = _Run(subject, options, classifier or load_classifier())
+    run = _Run(subject, options, classifier)
     claimed, claims = yield from run.claims()
     asked = questions(run.art, claimed, options.counts, options.seed)
     if not asked:
@@ -103,13 +105,14 @@ def evaluate(subject: Subject, options: EvaluationOptions, classifier: Classifie
     examiner = Examiner(run.classifier, run.art, claimed)
     outcomes = examiner.outcomes(asked, pictures)
     found = measures(outcomes, examiner.outcomes(asked, real))
+    write_outcomes(outcomes, options.folder)
     write_png(picture_sheet(asked, pictures, HELD_OUT_GROUPS), options.folder / SHEET_NAME)
     reconstruction = yield from run.reconstruction()
     copying = yield from run.copying(asked, pictures, real)
     report = Report(
         model=subject.name,
         key=subject.key,
-        versions={"rein": __version__, "torch": torch.__version__},
+        versions={"rein": __version__, "torch": torch.__version__, "judge": run.judge},
         settings=subject.settings,
         claims=claims,
         measures=tuple(found),
@@ -126,11 +129,12 @@ def evaluate(subject: Subject, options: EvaluationOptions, classifier: Classifie
 class _Run:
     """The parts of one evaluation that share the art, the judge and the drawn pictures."""
 
-    def __init__(self, subject: Subject, options: EvaluationOptions, classifier: Classifier) -> None:
+    def __init__(self, subject: Subject, options: EvaluationOptions, classifier: Classifier | None) -> None:
         for name in ("nearest_pictures", "psnr_pictures"):
             if getattr(options, name) < 0:
                 raise InputError(f"{name} is {getattr(options, name)}; it must be at least 0")
-        self.subject, self.options, self.classifier = subject, options, classifier
+        self.subject, self.options, self.classifier = subject, options, classifier or load_classifier()
+        self.judge = judge_digest()[:10] if classifier is None else "given"
         self.art = IconArt(options.art)
         self.gallery = Gallery(subject.draw, options.folder, subject.key, options.batch_size)
         self.claim_outcomes: list[Outcome] = []

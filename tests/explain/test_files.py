@@ -15,6 +15,7 @@ from rein.explain.file import STEP_TENSORS, Trace, read_trace, relative_differen
 from rein.explain.trace import Explanation, explain
 from rein.pipeline.model import Model
 from rein.pipeline.request import Request
+from tests.explain.conftest import nearly_full
 
 
 @pytest.fixture
@@ -94,6 +95,25 @@ def test_an_unwritable_place_is_said(apple: Explanation, tmp_path: Path) -> None
     with pytest.raises(OutputError, match="its folder does not exist"):
         write_trace(apple, tmp_path / "missing" / "apple")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("what", ["nothing", "the JSON file alone"])
+@pytest.mark.parametrize("replacing", [False, True])
+def test_a_disk_that_is_full_leaves_no_half_of_a_trace(
+    pocket: Model, tmp_path: Path, what: str, replacing: bool
+) -> None:
+    """There is room for nothing, or for the smaller of the two files; a trace that was there stays as it was."""
+    other, longer = (explain("a blue car", pocket, seed=8, steps=steps).finish() for steps in (2, 40))
+    tensors, facts = write_trace(longer, tmp_path / "measured")
+    room = 1000 if what == "nothing" else facts.stat().st_size + 1000
+    assert room < tensors.stat().st_size
+    before = [write_trace(other, tmp_path / "apple") if replacing else ()]
+    kept = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with nearly_full(room), pytest.raises(OutputError, match="cannot write .*apple"):
+        write_trace(longer, tmp_path / "apple")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == kept
+    if before[0]:
+        assert read_trace(tmp_path / "apple").facts["words"]["prompt"] == "a blue car"
 
 
 def test_a_trace_equals_itself(trace: Trace) -> None:

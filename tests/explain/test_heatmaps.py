@@ -152,9 +152,22 @@ def test_texts_of_other_lengths() -> None:
     maps.add(0, 1, [LayerMaps("a", torch.ones(2, 2, 2) / 2)])
     assert not maps.filled
     for tokens, expected in ((3, [1 / 3, 2 / 3]), (6, [1 / 3, 2 / 3]), (4, [1 / 4, 3 / 4])):
-        maps = HeatMaps(maps.groups, 1)
+        maps = HeatMaps(maps.groups, 1, length=3)
         maps.add(0, 1, [LayerMaps("a", torch.ones(tokens, 2, 2) / tokens)])
         assert maps.mean()[:, 0, 0].tolist() == pytest.approx(expected)
+
+
+def test_empty_windows_that_fill_a_context_up_count_as_padding(pocket: Model) -> None:
+    """The negative prompt has more windows, so the prompt gets empty ones: nothing of these falls to its words."""
+    long = "blue car house table red apple green style flat of on a"
+    explanation = explain("a red apple", pocket, seed=7, steps=1, negative_prompt=long)
+    [record] = list(explanation)
+    places = len(explanation.words.tokens)
+    for entry in record.attention:
+        found = explanation.heat_maps.layer(entry.layer)
+        assert len(entry.maps) == 2 * places
+        torch.testing.assert_close(found[1:4], entry.maps[1:4])
+        torch.testing.assert_close(found[-1], entry.maps[4:].sum(dim=0))
 
 
 def test_words_beyond_the_limit_share_a_group(pocket: Model) -> None:

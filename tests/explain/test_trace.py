@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -139,6 +141,12 @@ def test_the_package_can_be_called(pocket: Model) -> None:
     assert called.request.seed == 7
 
 
+def test_a_model_without_text_tower_is_refused(pocket: Model) -> None:
+    wordless = Model(replace(pocket.parts, towers=(), tokenizers=()))
+    with pytest.raises(InputError, match="has no text tower: there are no words to explain"):
+        explain(PROMPT, wordless)
+
+
 def test_several_pictures_are_refused(pocket: Model) -> None:
     with pytest.raises(InputError, match="count is 2: one picture"):
         explain(Request(prompt=PROMPT, count=2), pocket)
@@ -174,6 +182,43 @@ def test_parts_joined_by_and(pocket: Model, prompt: str) -> None:
         torch.testing.assert_close(record.denoised, record.unwanted + 3 * (record.wanted - record.unwanted))
     alone = next(pocket.steps(prompt, **{**options, "guidance_scale": 1.0})).denoised[0]
     torch.testing.assert_close(explanation.kept[0].wanted, alone, rtol=1e-4, atol=1e-4)
+
+
+def test_each_part_joined_by_and_has_tokens_and_maps_of_its_own(pocket: Model) -> None:
+    """At the first step, where all see the same noise, a part's maps are those of that part alone."""
+    options = {"seed": 7, "steps": 2, "guidance_scale": 3.0}
+    texts = ("a red apple", "a blue car and a red house on a table of flat style :0.6")
+    explanation = explain(" AND ".join(texts), pocket, **options).finish()
+    words = explanation.words
+    assert [part.words[:3] for part in words.parts] == [("a", "red", "apple"), ("a", "blue", "car")]
+    assert words.parts[1].windows > words.parts[0].windows == 1
+    assert words.weights == (1.0, 0.6)
+    for maps, part in zip(explanation.maps, words.parts, strict=True):
+        total = maps.mean().sum(dim=0)
+        torch.testing.assert_close(total, torch.ones_like(total), rtol=1e-5, atol=1e-5)
+        assert maps.groups == part.groups()
+    first = next(iter(explain(" AND ".join(texts), pocket, **options)))
+    longest = len(words.parts[1].tokens)
+    alone = next(iter(explain(texts[1].partition(" :")[0], pocket, **options)))
+    together = [entry for entry in first.attention if entry.part == 1]
+    assert len(together) == len(alone.attention) > 0
+    for one, other in zip(together, alone.attention, strict=True):
+        assert one.layer == other.layer and len(one.maps) == longest
+        torch.testing.assert_close(one.maps, other.maps, rtol=1e-3, atol=1e-5)
+
+
+def test_maps_are_the_prompts_where_the_negative_prompt_is_asked_apart(pocket: Model) -> None:
+    """Three windows against two: the lengths do not divide each other, and the U-Net is asked twice."""
+    prompt = "a red apple on a table and a blue car and a red house"
+    options = {"seed": 7, "steps": 1, "dialect": "a1111"}
+    negative = "blue car house table red apple green style flat " * 3
+    asked = next(iter(explain(prompt, pocket, negative_prompt=negative, **options)))
+    alone = next(iter(explain(prompt, pocket, guidance_scale=1.0, **options)))
+    assert len(asked.attention) == len(alone.attention) > 0
+    for one, other in zip(asked.attention, alone.attention, strict=True):
+        torch.testing.assert_close(one.maps, other.maps, rtol=1e-3, atol=1e-5)
+    assert asked.unwanted is not None
+    torch.testing.assert_close(asked.wanted, alone.wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_a_prompt_that_changes_is_told_in_its_readings(pocket: Model) -> None:

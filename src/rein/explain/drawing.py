@@ -6,12 +6,12 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from rein.explain.pictures import FalseColours, png, thumbnail
-from rein.explain.trace import Explanation, StepRecord
+from rein.explain.records import StepRecord
+from rein.explain.trace import Explanation
 from rein.pipeline.decode import decode_latents
 
 STEPS_SHOWN = 24
@@ -49,8 +49,14 @@ class Drawing:
 
     @cached_property
     def small(self) -> bytes:
-        """The finished picture as a WebP to lay heat maps over."""
-        return thumbnail(self.image)
+        """What the decoder made, as a WebP to lay heat maps over: of a larger picture, the part that was drawn."""
+        return thumbnail(self.drawn)
+
+    @cached_property
+    def drawn(self) -> Image.Image:
+        """What was drawn: the finished picture, before it was laid into the one that was given."""
+        explanation = self.explanation
+        return self.decoded(explanation.kept[-1].latents) if explanation.beginning.part_of_source else self.image
 
     @cached_property
     def colours(self) -> FalseColours:
@@ -61,7 +67,7 @@ class Drawing:
     def decode_seconds(self) -> float:
         """How long the decoder takes for this picture."""
         began = time.perf_counter()
-        self._decoded(self.explanation.kept[-1].latents)
+        self.decoded(self.explanation.kept[-1].latents)
         return time.perf_counter() - began
 
     @cached_property
@@ -74,12 +80,14 @@ class Drawing:
         return [self._shot(kept[place]) for place in places]
 
     def _shot(self, record: StepRecord) -> Shot:
-        denoised = thumbnail(self._decoded(record.denoised))
+        denoised = thumbnail(self.decoded(record.denoised))
         if record.unwanted is None:
             return Shot(record, denoised, denoised, None)
-        wanted, unwanted = (thumbnail(self._decoded(latents)) for latents in (record.wanted, record.unwanted))
+        wanted, unwanted = (thumbnail(self.decoded(latents)) for latents in (record.wanted, record.unwanted))
         return Shot(record, denoised, wanted, unwanted)
 
-    def _decoded(self, latents: Tensor) -> Image.Image:
+    def decoded(self, latents: Tensor) -> Image.Image:
+        """The picture of latents (C, h, w)."""
         parts = self.explanation.model.parts
-        return decode_latents(parts, torch.stack([latents]).to(parts.device))[0].image
+        request = self.explanation.request
+        return decode_latents(parts, latents[None].to(parts.device), request.tile, request.seamless)[0].image

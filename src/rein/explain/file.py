@@ -18,7 +18,7 @@ from torch import Tensor
 
 from rein.errors import DamagedFileError, InputError, quoted
 from rein.explain.trace import Explanation
-from rein.files import atomic_file
+from rein.files import atomic_file, parse_json
 from rein.formats.tensors import read_header, read_tensors, write_tensors
 from rein.pipeline.infotext import manifest
 
@@ -66,10 +66,19 @@ def write_trace(explanation: Explanation, path: str | os.PathLike[str]) -> tuple
     """
     tensor_path, json_path = trace_paths(path)
     facts = trace_facts(explanation)
-    write_tensors(tensor_path, trace_tensors(explanation), {"format": FORMAT})
-    facts |= {"tensors": {"file": tensor_path.name, "sha256": _digest(tensor_path)}}
+
+    def described(digest: str) -> bytes:
+        whole = facts | {"tensors": {"file": tensor_path.name, "sha256": digest}}
+        return json.dumps(whole, indent=1, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+
     with atomic_file(json_path) as handle:
-        handle.write(json.dumps(facts, indent=1, ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+        # Written once before the tensors, with a digest as long as theirs: on a full disk this fails first, and what is
+        # written over it afterwards needs no more room. So there is never one file without the other.
+        handle.write(described("0" * 64))
+        handle.flush()
+        write_tensors(tensor_path, trace_tensors(explanation), {"format": FORMAT})
+        handle.seek(0)
+        handle.write(described(_digest(tensor_path)))
     return tensor_path, json_path
 
 
@@ -83,16 +92,20 @@ def trace_tensors(explanation: Explanation) -> dict[str, Tensor]:
             value = getattr(record, name)
             if value is not None:
                 tensors[f"step.{record.index:04}.{name}"] = value
-    maps = explanation.heat_maps
-    if maps.filled:
-        tensors |= {f"heat.layer.{name}": maps.layer(name) for name in maps.layers}
-        tensors["heat.steps"] = maps.by_step()
+    for part, maps in enumerate(explanation.maps):
+        begin = f"part.{part}.heat" if part else "heat"
+        if maps.filled:
+            tensors |= {f"{begin}.layer.{name}": maps.layer(name) for name in maps.layers}
+            tensors[f"{begin}.steps"] = maps.by_step()
+    begun = explanation.beginning
+    given = {"start": begun.latents, "mask": begun.mask, "extra": begun.extra}
+    tensors |= {f"given.{name}": value for name, value in given.items() if value is not None}
     return {name: value.contiguous() for name, value in tensors.items()}
 
 
 def trace_facts(explanation: Explanation) -> dict[str, Any]:
     """Everything else, as JSON values."""
-    words, result = explanation.words, explanation.result
+    words, result, begun = explanation.words, explanation.result, explanation.beginning
     times, sigmas = explanation.curve
     return {
         "format": FORMAT,
@@ -110,6 +123,20 @@ def trace_facts(explanation: Explanation) -> dict[str, Any]:
             "seconds": words.seconds,
         },
         "groups": [asdict(group) for group in words.groups()],
+        "parts": [
+            {
+                "words": list(part.words),
+                "tokens": [asdict(token) for token in part.tokens],
+                "groups": [asdict(group) for group in part.groups()],
+            }
+            for part in words.parts[1:]
+        ],
+        "given": {
+            "under_noise": begun.under_noise,
+            "left_out": list(begun.left_out),
+            "extra": begun.extra_kind,
+            "adapters": [asdict(change) for change in explanation.adapters],
+        },
         "layers": explanation.heat_maps.layers,
         "schedule": {"timesteps": times, "sigmas": sigmas},
         "steps": [asdict(step) for step in explanation.numbers],
@@ -140,12 +167,12 @@ def _facts(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > _JSON_BYTES:
             raise InputError(f"{path} is no trace: it has over {_JSON_BYTES:,} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_bytes())
     except FileNotFoundError as error:
         raise InputError(f"there is no trace {path}; make one with: rein explain PROMPT --trace FILE") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise DamagedFileError(f"{path} is not JSON, or was cut short: {str(error)[:80]}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise InputError(f"{path} is not a trace of `rein explain --trace`")

@@ -26,13 +26,17 @@ MAP_SIDE = 32
 
 @dataclass(frozen=True, eq=False)
 class LayerMaps:
-    """Where each token was looked at in one layer of one step: (T, h, w), mean over heads."""
+    """Where each token was looked at in one layer of one step: (T, h, w), mean over heads.
+
+    `part` is the place of the text among the parts of the prompt that AND joins.
+    """
 
     layer: str
     maps: Tensor
+    part: int = 0
 
 
-def layer_maps(layer: str, query: Tensor, key: Tensor, latent_size: tuple[int, int]) -> LayerMaps:
+def layer_maps(layer: str, query: Tensor, key: Tensor, latent_size: tuple[int, int], part: int = 0) -> LayerMaps:
     """Heat maps of one picture's queries (1, heads, h * w, width) and the text's keys (1, heads, T, width).
 
     Head by head, so that a long text and a large picture do not need all weights at once.
@@ -43,7 +47,7 @@ def layer_maps(layer: str, query: Tensor, key: Tensor, latent_size: tuple[int, i
         total += attention_maps(query[:, head : head + 1], key[:, head : head + 1])[0, 0]
     height, width = grid_of(query.shape[2], latent_size)
     maps = (total / heads).t().reshape(-1, height, width)
-    return LayerMaps(layer, smaller(maps).cpu())
+    return LayerMaps(layer, smaller(maps).cpu(), part)
 
 
 def grid_of(places: int, latent_size: tuple[int, int]) -> tuple[int, int]:
@@ -70,18 +74,24 @@ def smaller(maps: Tensor) -> Tensor:
 class HeatMaps:
     """Heat maps of a whole run, summed as the steps come. All are arrays over groups of tokens that sum to 1.
 
-    `steps`: how many steps get maps of their own; step i of n goes to i * steps // n.
+    Fields:
+        steps: how many steps get maps of their own; step i of n goes to i * steps // n.
+        part: of which part of the prompt they are.
+        length: places of a context that the pipeline repeats whole; None where empty windows fill it up instead.
     """
 
     groups: tuple[Group, ...]
     steps: int
+    part: int = 0
+    length: int | None = None
     _by_layer: dict[str, tuple[Tensor, int]] = field(default_factory=dict)
     _by_step: dict[int, tuple[Tensor, int]] = field(default_factory=dict)
 
     def add(self, step: int, of: int, layers: Sequence[LayerMaps]) -> None:
         """Take in the maps of one step of `of`. Those of a shorter text (a changing prompt) are left out."""
         places = sum(len(group.places) for group in self.groups)
-        grouped = [(e.layer, self._grouped(_fitted(e.maps, places))) for e in layers if len(e.maps) >= places]
+        own = [entry for entry in layers if entry.part == self.part and len(entry.maps) >= places]
+        grouped = [(entry.layer, self._grouped(_fitted(entry.maps, places, self.length))) for entry in own]
         if not grouped:
             return
         for name, maps in grouped:
@@ -126,14 +136,16 @@ class HeatMaps:
         return torch.stack([maps[list(group.places)].sum(dim=0) for group in self.groups])
 
 
-def _fitted(maps: Tensor, places: int) -> Tensor:
+def _fitted(maps: Tensor, places: int, length: int | None) -> Tensor:
     """Maps (T, h, w) of a context that the pipeline made longer than the text of `places` tokens.
 
-    A context is repeated whole, and its repetitions add up; or its last state is, and those add to the last.
+    Where a context of `length` is repeated whole, its repetitions add up. What else follows the text, its last state
+    again or empty windows, adds to the last place.
     """
-    if len(maps) % places == 0:
-        folded: Tensor = maps.unflatten(0, (-1, places)).sum(dim=0)
-        return folded
+    if length is not None and len(maps) % length == 0:
+        maps = maps.unflatten(0, (-1, length)).sum(dim=0)
+    if len(maps) == places:
+        return maps
     return torch.cat([maps[: places - 1], maps[places - 1 :].sum(dim=0, keepdim=True)])
 
 

@@ -7,113 +7,35 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from rein.explain.drawing import Drawing
+from rein.explain.network_drawing import STYLE as NETWORK_STYLE
+from rein.explain.part_given import given_part
 from rein.explain.part_steps import guidance_part, noise_part, schedule_part, steps_part
 from rein.explain.part_where import decoder_part, picture_part, where_part
 from rein.explain.part_words import tokens_part, tower_part, words_part
+from rein.explain.parts import PARTS, Part
 from rein.explain.trace import Explanation
 from rein.explain.whatif import Strip
+from rein.formats.embedded import EMBEDDED
 from rein.html import Markup, Page, data_uri, join, picture, section, tag
+from rein.image_files import DATA_URL
 
-BOOK = "docs/book"
-"""Where the book is: each part links to its section there."""
-
-SAMPLING = ("noise", "schedule", "steps", "guidance")
-"""Parts that the chapter on sampling tells of; the others stand in the one on architecture."""
+BOOK = "docs/{}.md"
+"""Where the pages of the book are, by their names in it: each part links to its section there."""
 
 
-@dataclass(frozen=True)
-class Part:
-    """One part of the page: its anchor and chapter of the book, its heading, its short name, and two sentences."""
+def build_page(explanation: Explanation, strips: Sequence[Strip] = (), book: str | None = BOOK) -> Page:
+    """The page of a finished explanation, with strips of what would change.
 
-    chapter: str
-    title: str
-    short: str
-    said: str
-
-
-PARTS = (
-    Part(
-        "words",
-        "The words",
-        "words",
-        "A sentence and one number, the seed, are all that the machine is given; the same two make the same picture "
-        "again. No picture is looked up anywhere: everything below is computed from what the networks learned.",
-    ),
-    Part(
-        "tokens",
-        "Words become tokens and numbers",
-        "tokens",
-        "A network computes with numbers, so the sentence is cut into pieces from a fixed list, the vocabulary, and "
-        "each piece becomes its number in that list. Frequent words are one piece, rare ones several; a start, an end "
-        "and padding fill the row to its full length.",
-    ),
-    Part(
-        "text-tower",
-        "The text tower reads them together",
-        "text tower",
-        "Each token starts as a vector that knows nothing of its neighbours, and layer by layer it gathers from the "
-        "tokens before it what it needs: so “apple” can come to mean an apple that is red. Bright squares show "
-        "which token (row) looked at which (column); the upper right stays dark because nothing looks ahead.",
-    ),
-    Part(
-        "noise",
-        "It starts from noise",
-        "noise",
-        "The seed sets off a random number generator, and its numbers are the first latents: a small, many-layered "
-        "picture that is nothing but noise. They follow the bell curve, and nothing of the words is in them yet.",
-    ),
-    Part(
-        "schedule",
-        "How the noise is to go down",
-        "schedule",
-        "The noise level, sigma, says how much stronger noise is than picture, and the dots are the levels that this "
-        "picture visits on its way down to none. Early steps decide what is where, late ones only detail, because by "
-        "then the signal (right scale, in decibels) is far above the noise.",
-    ),
-    Part(
-        "steps",
-        "Step by step",
-        "steps",
-        "At every step the U-Net looks at the noisy latents and says what finished picture it believes to be behind "
-        "them; the sampler then moves a little way towards it. Move the slider: the belief starts as a blur and "
-        "becomes a picture long before the noise is gone.",
-    ),
-    Part(
-        "guidance",
-        "What guidance added",
-        "guidance",
-        "The U-Net answers twice, with your words and without, and guidance exaggerates the difference, so that the "
-        "words count for more. The curves show how much it added to the answer with words, and whether it kept pulling "
-        "in the same direction (1) or turned aside (0).",
-    ),
-    Part(
-        "attention",
-        "Which word acted where",
-        "words in the picture",
-        "Inside the U-Net every place of the picture asks all tokens what belongs there; the brighter a place, the "
-        "more it listened to that word compared with other places. The percentage is the word's share of all "
-        "listening; the rest goes to the start and end marks, where places look that need no word.",
-    ),
-    Part(
-        "decoder",
-        "The decoder makes pixels",
-        "decoder",
-        "The finished latents are small and have more layers than a picture has colours; no layer is a colour by "
-        "itself. The decoder, one half of the autoencoder, has learned to draw from them every pixel at full size.",
-    ),
-)
-
-
-def build_page(explanation: Explanation, strips: Sequence[Strip] = ()) -> Page:
-    """The page of a finished explanation, with strips of what would change."""
+    `book`: where pages of the book are, "{}" standing for the name of one; None is nowhere, and names them only.
+    """
     drawing = Drawing(explanation)
     contents = (
         words_part(explanation),
         tokens_part(explanation),
         tower_part(explanation),
+        given_part(drawing),
         noise_part(explanation),
         schedule_part(explanation),
         steps_part(drawing),
@@ -121,12 +43,16 @@ def build_page(explanation: Explanation, strips: Sequence[Strip] = ()) -> Page:
         where_part(explanation),
         decoder_part(drawing),
     )
+    shown = [(part, content) for part, content in zip(PARTS, contents, strict=True) if content]
     prompt = explanation.request.prompt.strip()
-    shown = f"“{_cut(prompt, 100)}”" if prompt else "A picture without words"
-    page = Page(f"{_cut(prompt, 60) or 'No words'}, explained", top=_top(shown, drawing), style=_style(drawing))
-    for number, (part, content) in enumerate(zip(PARTS, contents, strict=True), 1):
-        page.add(section(str(number), part.title, tag("p", part.said), *content, _book(part), anchor=part.chapter))
-    last = section(str(len(PARTS) + 1), "The picture", *picture_part(drawing, strips), anchor="picture")
+    title = f"“{_cut(prompt, 100)}”" if prompt else "A picture without words"
+    top = _top(title, drawing, [part for part, _ in shown])
+    page = Page(f"{_cut(prompt, 60) or 'No words'}, explained", top=top, style=_style(drawing))
+    for number, (part, content) in enumerate(shown, 1):
+        said = part.with_picture if part.with_picture and explanation.beginning.under_noise else part.said
+        more = _book(part, book)
+        page.add(section(str(number), part.title, tag("p", said), *content, more, anchor=part.chapter))
+    last = section(str(len(shown) + 1), "The picture", *picture_part(drawing, strips), anchor="picture")
     page.add(last, _foot(explanation))
     return page
 
@@ -140,13 +66,15 @@ def _cut(words: str, most: int) -> str:
     return (begin.rpartition(" ")[0] or begin).rstrip(" ,.") + "…"
 
 
-def _book(part: Part) -> Markup:
-    page = "sampling" if part.chapter in SAMPLING else "architecture"
-    link = tag("a", f"{part.title}, in the book", href=f"{BOOK}/{page}.md#{part.chapter}")
-    return tag("p", "More: ", link, class_="note book")
+def _book(part: Part, book: str | None) -> Markup:
+    where = f"{part.title}, in the book" if part.section else "Change a picture, in the guides"
+    if book is None:
+        return tag("p", f"More: {where} ({part.page}).", class_="note book")
+    anchor = f"#{part.chapter}" if part.section else ""
+    return tag("p", "More: ", tag("a", where, href=book.format(part.page) + anchor), class_="note book")
 
 
-def _top(shown: str, drawing: Drawing) -> Markup:
+def _top(shown: str, drawing: Drawing, parts: Sequence[Part]) -> Markup:
     explanation = drawing.explanation
     request = explanation.request
     facts = [
@@ -160,20 +88,50 @@ def _top(shown: str, drawing: Drawing) -> Markup:
     listed = [tag("div", tag("dt", name), tag("dd", value)) for name, value in facts]
     lead = "How this picture was made, part by part, in the order in which the data flows."
     text = tag("div", tag("h1", shown), tag("p", lead, class_="lead"), tag("dl", *listed), _command(explanation))
-    links = [tag("a", part.short, href=f"#{part.chapter}") for part in PARTS]
+    links = [tag("a", part.short, href=f"#{part.chapter}") for part in parts]
     nav = tag("nav", *links, tag("a", "picture", href="#picture"), aria_label="Parts of this page")
     image = picture(drawing.finished, f"The finished picture: {_cut(request.prompt, 200)}", class_="whole")
     return join([tag("header", image, text), nav])
 
 
+_OPTIONS = {
+    "negative_prompt": "--negative",
+    "init_image": "--init",
+    "strength": "--strength",
+    "resize": "--resize",
+    "depth_image": "--depth",
+    "depth_model": "--depth-model",
+    "image_guidance_scale": "--image-guidance",
+    "mask": "--mask",
+    "mask_blur": "--mask-blur",
+    "masked_content": "--fill",
+    "mask_padding": "--mask-padding",
+    "mask_invert": "--mask-invert",
+    "only_masked": "--only-masked",
+    "soft_mask": "--soft-mask",
+    "seamless": "--seamless",
+    "refiner": "--refiner",
+    "refiner_switch": "--refiner-switch",
+}
+"""Fields of a request that the command names where they are set."""
+
+
 def _command(explanation: Explanation) -> Markup:
-    request = explanation.request
+    request, model = explanation.request, explanation.model
     words = ["rein", "generate", _cut(request.prompt, 300), "--seed", str(request.seed), "--steps", str(request.steps)]
     words += ["--guidance", f"{request.guidance_scale:g}", "--sampler", str(request.sampler)]
     words += ["--schedule", str(request.spacing)]
-    if request.negative_prompt:
-        words += ["--negative", _cut(request.negative_prompt, 300)]
-    if request.width != explanation.model.spec.native_size or request.height != explanation.model.spec.native_size:
+    if model.name != "pocket":
+        words += ["--model", model.name if model.name in EMBEDDED else model.parts.source.name]
+    for name, option in _OPTIONS.items():
+        value = getattr(request, name)
+        if request.is_set(name):
+            told = "PICTURE" if str(value).startswith(DATA_URL) else _cut(str(value), 300)
+            words += [option] if value is True else [option, told]
+    for lora in request.loras:
+        weights = [f"{value:g}" for value in (lora.weight, lora.text_weight) if value is not None]
+        words += ["--lora", ":".join([lora.path, *weights])]
+    if request.width != model.spec.native_size or request.height != model.spec.native_size:
         words += ["--width", str(request.width), "--height", str(request.height)]
     return tag("p", "The same picture again: ", tag("code", shlex.join(words)), class_="note")
 
@@ -187,7 +145,7 @@ def _foot(explanation: Explanation) -> Markup:
 def _style(drawing: Drawing) -> str:
     request = drawing.explanation.request
     uri = data_uri(drawing.small, "image/webp")
-    return f':root{{--picture:url("{uri}");--shape:{request.width}/{request.height}}}{_OWN_STYLE}'
+    return f':root{{--picture:url("{uri}");--shape:{request.width}/{request.height}}}{_OWN_STYLE}{NETWORK_STYLE}'
 
 
 _OWN_STYLE = """
@@ -221,10 +179,12 @@ footer{color:var(--soft);font-size:.85rem;border-top:1px solid var(--line);paddi
 .layers figcaption{font-size:.72rem}details{margin:1.2rem 0}summary{cursor:pointer;color:var(--c0)}
 .tiles{display:grid;grid-template-columns:repeat(auto-fill,minmax(4.2rem,1fr));gap:.5rem}
 .strip{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(8.5rem,45%),1fr));gap:.8rem;margin:.6rem 0 1.4rem}
-.strip .own img{outline:3px solid var(--c0);outline-offset:2px}
+.strip img{box-shadow:0 0 0 1px var(--line)}.strip .own img{outline:3px solid var(--c0);outline-offset:2px}
 .decode{display:grid;grid-template-columns:1fr auto 1fr;gap:1.2rem;align-items:center}
 .arrow{font-size:2rem;color:var(--c0)}
 .book{margin-top:1.1rem}
+.gauge{display:block;width:7rem;height:.55rem;margin-top:.45rem;border-radius:4px;background:var(--tint)}
+.gauge i{display:block;height:100%;border-radius:4px;background:var(--c0)}
 @media (max-width:40rem){header{grid-template-columns:1fr;gap:.8rem}.whole{max-width:15rem}
 .shots{grid-template-columns:1fr 1fr}.shots .main{grid-column:1/3;grid-row:auto}
 .decode{grid-template-columns:1fr}.arrow{transform:rotate(90deg);text-align:center}}

@@ -8,7 +8,10 @@ import torch
 from torch import Tensor
 
 from rein.explain.drawing import Drawing, Shot
+from rein.explain.network import unet_of
+from rein.explain.network_drawing import count, network_svg
 from rein.explain.pictures import heat, noise_picture
+from rein.explain.records import StepRecord
 from rein.explain.trace import Explanation
 from rein.html import Axis, Content, Markup, Series, chart, figure, picture, power, tag
 
@@ -22,11 +25,15 @@ def noise_part(explanation: Explanation) -> list[Content]:
     size = f"{channels} × {height} × {width} = {noise.numel():,} numbers"
     pixels = 3 * (request.width or 0) * (request.height or 0)
     caption = f"Seed {request.seed}: {size}, for a picture of {pixels:,}. Three of the {channels} layers, as colours."
+    values = "How often each value occurs, beside the bell curve."
+    if explanation.beginning.under_noise:
+        caption += " The picture to start from is under it."
+        values += " Where they differ, the picture shows through."
     return [
         tag(
             "div",
             figure(shown, caption, class_="card"),
-            figure(_histogram(noise), "How often each value occurs, beside the bell curve.", class_="card"),
+            figure(_histogram(noise), values, class_="card"),
             class_="row",
         )
     ]
@@ -48,8 +55,11 @@ def schedule_part(explanation: Explanation) -> list[Content]:
     curve = [(-time, sigma) for time, sigma in zip(times, sigmas, strict=True)]
     dots = [(-step.timestep, step.sigma) for step in explanation.numbers]
     shares = [(step.index + 1.0, 100 * noise_share(step.sigma)) for step in explanation.numbers]
+    series = [Series("the whole schedule", curve), Series("steps of this picture", dots, "dots", True)]
+    if left := explanation.left_out:
+        series.append(Series("left out", [(-time, sigma) for time, sigma in left], "dots"))
     levels = chart(
-        [Series("the whole schedule", curve), Series("steps of this picture", dots, "dots", True)],
+        series,
         Axis("timestep: what the network is told", high=0, shown=lambda value: f"{abs(value):g}"),
         Axis("sigma, noise level", log=True, shown=power),
         Axis("signal to noise, dB", shown=lambda sigma: f"{0.0 - 20 * math.log10(sigma):+.0f}"),
@@ -92,14 +102,24 @@ def steps_part(drawing: Drawing) -> list[Content]:
     parts.append(
         tag("div", figure(moved, settled, class_="card"), figure(spent, spending, class_="card"), class_="row")
     )
-    return parts
+    return [*parts, _network(explanation)]
+
+
+def _network(explanation: Explanation) -> Markup:
+    """The U-Net, drawn from its own blocks at the size of this picture."""
+    request = explanation.request
+    assert request.width is not None and request.height is not None
+    tokens = max(len(part.tokens) for part in explanation.words.parts)
+    network = unet_of(explanation.model.parts, (request.width, request.height), tokens)
+    words = f"The U-Net that is asked: {len(network.blocks)} blocks, {count(network.parameters)} parameters"
+    drawn = tag("div", network_svg(network), class_="wide")
+    return tag("details", tag("summary", words), drawn)
 
 
 def _slide(shot: Shot, drawing: Drawing, total: int) -> Markup:
     record = shot.record
     name = f"step {record.index + 1} of {total}"
-    visible = record.before / math.sqrt(1 + record.sigma**2)
-    latents = picture(drawing.colours.picture(visible), f"Latents at {name}", class_="pixels")
+    latents = picture(drawing.colours.picture(seen_latents(record)), f"Latents at {name}", class_="pixels")
     shots = [
         _shot(shot.denoised, f"What the U-Net, guided, says is the finished picture, at {name}", "main"),
         figure(latents, "The latents as they are, in false colours"),
@@ -119,6 +139,11 @@ def _slide(shot: Shot, drawing: Drawing, total: int) -> Markup:
         data_step=record.index,
         data_name=name,
     )
+
+
+def seen_latents(record: StepRecord) -> Tensor:
+    """The latents (C, h, w) that a step begins with, brought to about unit variance."""
+    return record.before / math.sqrt(1 + record.sigma**2)
 
 
 def _shot(data: bytes, words: str, place: str | None = None) -> Markup:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from rein.explain.drawing import Drawing
+from rein.explain.heatmaps import HeatMaps
 from rein.explain.pictures import grey, thumbnail, veil
 from rein.explain.trace import Explanation
 from rein.explain.whatif import Strip, says_something
@@ -20,8 +21,18 @@ _STRIP_SIDE = 160
 
 
 def where_part(explanation: Explanation) -> list[Content]:
-    """A card for each word: over the whole run, and early, in the middle and late; then layer by layer."""
-    maps = explanation.heat_maps
+    """For each part of the prompt a card for each word: over the whole run, and early, in the middle and late; then
+    layer by layer."""
+    parts: list[Content] = []
+    for number, maps in enumerate(explanation.maps, 1):
+        if len(explanation.maps) > 1:
+            weight = explanation.words.weights[number - 1]
+            parts.append(tag("h3", f"Part {number} of {len(explanation.maps)}, weight {weight:g}"))
+        parts += _maps_of(maps)
+    return parts
+
+
+def _maps_of(maps: HeatMaps) -> list[Content]:
     if not maps.filled:
         return [tag("p", "This network has no cross-attention, or its text changed on the way: there are no maps.")]
     mean, thirds = maps.mean(), list(maps.thirds())
@@ -35,7 +46,7 @@ def where_part(explanation: Explanation) -> list[Content]:
     parts: list[Content] = []
     if cards:
         parts.append(tag("div", *cards, class_="acts"))
-        parts.append(_layers(explanation, shown[:_WORDS_LARGE]))
+        parts.append(_layers(maps, shown[:_WORDS_LARGE]))
     if len(shown) > _WORDS_LARGE:
         parts.append(tag("p", f"The first {_WORDS_LARGE} words are drawn, of {len(shown)}.", class_="note"))
     rows = [(group.label, f"{100 * share:.1f} %") for group, share in zip(maps.groups, shares, strict=True)]
@@ -68,8 +79,7 @@ def region(values: Tensor) -> str:
     return f"{up} {side}".strip() or "middle"
 
 
-def _layers(explanation: Explanation, shown: Sequence[int]) -> Markup:
-    maps = explanation.heat_maps
+def _layers(maps: HeatMaps, shown: Sequence[int]) -> Markup:
     names = maps.layers
     chosen = sorted(
         {round(i * (len(names) - 1) / max(min(_LAYERS_SHOWN, len(names)) - 1, 1)) for i in range(_LAYERS_SHOWN)}
@@ -106,11 +116,15 @@ def decoder_part(drawing: Drawing) -> list[Content]:
         for number, channel in enumerate(latents[:_CHANNELS_SHOWN], 1)
     ]
     numbers = latents.numel()
-    pixels = 3 * drawing.image.width * drawing.image.height
+    pixels = 3 * drawing.drawn.width * drawing.drawn.height
     before = f"{channels} layers of {width} × {height}: {numbers:,} numbers."
-    size = f"{drawing.image.width} × {drawing.image.height} pixels"
+    size = f"{drawing.drawn.width} × {drawing.drawn.height} pixels"
     after = f"{size}: {pixels:,} numbers, {pixels / numbers:.0f} times as many."
-    image = picture(drawing.small, "The finished picture", "image/webp", style="width:100%")
+    laid = drawing.explanation.beginning.part_of_source
+    if laid:
+        after += " They are laid into the picture that was given."
+    said = "What the decoder draws" if laid else "The finished picture"
+    image = picture(drawing.small, said, "image/webp", style="width:100%")
     flow = (figure(tag("div", *tiles, class_="tiles"), before), tag("div", "→", class_="arrow"), figure(image, after))
     return [
         tag("div", *flow, class_="decode card"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rein.explain.pictures import heat
 from rein.explain.trace import Explanation
 from rein.explain.words import WINDOWS_KEPT, Token, Words
@@ -18,14 +20,14 @@ def words_part(explanation: Explanation) -> list[Content]:
     """The prompt, and the negative prompt where there is one."""
     words = explanation.words
     empty = tag("p", "There are no words: the prompt is empty.")
-    parts: list[Content] = [_plain(words.words) if words.words else empty]
+    parts: list[Content] = [_plain(part.words) if part.words else empty for part in words.parts]
     if len(words.readings) > 1:
         head = ("part", "weight", "steps", "what it says")
         rows = [
             (str(entry.part + 1), f"{entry.weight:g}", _ranges(entry.steps), entry.text)
             for entry in words.readings[:_CHIPS_SHOWN]
         ]
-        note = "The prompt has several parts, or changes on the way. Tokens and maps are of its last part's beginning."
+        note = "The prompt has several parts, or changes on the way. Tokens and maps are of its beginning."
         parts += [tag("p", note), table(head, rows)]
     if words.negative_prompt.strip():
         parts += [tag("h3", "To be led away from"), _plain(words.negative_prompt.split())]
@@ -53,25 +55,33 @@ def _more(count: int) -> Markup | None:
 def tokens_part(explanation: Explanation) -> list[Content]:
     """Every token with its number, the pieces of a word joined."""
     words = explanation.words
-    pads = sum(token.kind == "pad" for token in words.tokens)
+    size = explanation.model.parts.tokenizers[0].vocabulary_size
+    parts: list[Content] = []
+    for number, part in enumerate(words.parts, 1):
+        if len(words.parts) > 1:
+            parts.append(tag("h3", f"Part {number} of {len(words.parts)}"))
+        note = f"{len(part.tokens)} places of context, numbers from a vocabulary of {size:,}."
+        if part.windows > 1:
+            note += f" The words are more than one window of {words.length} places: they are read in {part.windows}."
+        parts += [tag("div", *_chips(part.tokens), class_="chips"), tag("p", note, class_="note")]
+    return parts
+
+
+def _chips(tokens: Sequence[Token]) -> list[Content]:
+    """The tokens, those of a word joined, and how many pads follow."""
     groups: list[list[Token]] = []
-    for token in words.tokens:
+    for token in tokens:
         if token.kind == "pad":
             continue
         if groups and token.word is not None and token.word == groups[-1][-1].word:
             groups[-1].append(token)
         else:
             groups.append([token])
-    chips = [_chip(group) for group in groups[:_CHIPS_SHOWN]]
+    chips: list[Content] = [_chip(group) for group in groups[:_CHIPS_SHOWN]]
+    pads = sum(token.kind == "pad" for token in tokens)
     if pads:
         chips.append(_marked(f"{pads} ×", "padding"))
-    size = explanation.model.parts.tokenizers[0].vocabulary_size
-    note = f"{len(words.tokens)} places of context, numbers from a vocabulary of {size:,}."
-    if words.windows > 1:
-        note += (
-            f" The prompt is longer than one window of {words.length} places: it is read in {words.windows} windows."
-        )
-    return [tag("div", *chips, _more(len(groups)), class_="chips"), tag("p", note, class_="note")]
+    return [*chips, _more(len(groups))]
 
 
 def _chip(group: list[Token]) -> Markup:
@@ -119,6 +129,8 @@ def tower_part(explanation: Explanation) -> list[Content]:
         parts.append(
             tag("p", f"The first window is shown, of {words.windows} ({WINDOWS_KEPT} are kept).", class_="note")
         )
+    if len(words.parts) > 1:
+        parts.append(tag("p", "The first part is shown; the tower reads each part by itself.", class_="note"))
     return parts
 
 

@@ -74,9 +74,10 @@ def noise_picture(noise: Tensor) -> bytes:
     return png(Image.fromarray(levels.permute(1, 2, 0).contiguous().numpy()))
 
 
-def grey(channel: Tensor) -> bytes:
-    """One channel (h, w), from its lowest value, black, to its highest, white."""
-    return png(Image.fromarray((_unit(channel) * 255).round().astype(np.uint8)))
+def grey(channel: Tensor, stretched: bool = True) -> bytes:
+    """One channel (h, w), from its lowest value, black, to its highest, white; or, not stretched, from 0 to 1."""
+    levels = _unit(channel) if stretched else channel.double().clamp(0, 1).nan_to_num().numpy()
+    return png(Image.fromarray((levels * 255).round().astype(np.uint8)))
 
 
 def heat(values: Tensor, most: float | None = None) -> bytes:

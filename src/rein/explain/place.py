@@ -7,6 +7,7 @@ import os
 import re
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 from rein.errors import InputError, quoted
 from rein.explain.file import trace_paths
@@ -45,6 +46,19 @@ def free_page(output: str | None, words: str, seed: int | None) -> Path:
         return next(p for name in names if not os.path.lexists(p := folder / f"{stem}{name}{suffix}"))
     except OSError as error:
         raise write_failure(wanted, error) from error
+
+
+def book_beside(page: Path) -> str | None:
+    """Where the book's pages are, for `build_page`, as a path from the page's own folder.
+
+    In a copy of the repository it is the built site where there is one, else its Markdown; None where Rein was
+    installed without.
+    """
+    root = Path(__file__).resolve().parents[3]
+    for found, page_of_it in ((root / "site", "{}/index.html"), (root / "docs", "{}.md")):
+        if (found / page_of_it.format("book/sampling")).is_file():
+            return quote(os.path.relpath(found, page.resolve().parent)) + "/" + page_of_it
+    return None
 
 
 def try_place(trace: str) -> None:

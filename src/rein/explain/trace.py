@@ -20,16 +20,20 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from rein.diffusion.masking import MaskedDenoiser
 from rein.diffusion.prediction import find_prediction
 from rein.errors import InputError, ReinError
-from rein.explain.heatmaps import HeatMaps, LayerMaps
-from rein.explain.observe import Evaluation, Observer, wait_for
+from rein.explain.given import Beginning, LayerChange, beginning_of, layer_changes
+from rein.explain.heatmaps import HeatMaps
+from rein.explain.observe import Observer, wait_for
+from rein.explain.records import StepNumbers, StepRecord, guidance_of
 from rein.explain.words import TowerWatch, Words
 from rein.pipeline.generate import GenerationStep, run
 from rein.pipeline.job import Job, prepare
 from rein.pipeline.model import Model, load
 from rein.pipeline.request import Request
 from rein.pipeline.result import Result
+from rein.text.dialects import find_dialect
 
 STEPS_KEPT = 48
 """Of longer runs the tensors of so many steps are kept, at equal distances; the numbers of all."""
@@ -40,59 +44,6 @@ _BYTES_KEPT = 256 * 2**20
 _TENSORS_OF_A_STEP = 5
 
 
-@dataclass(frozen=True)
-class Guidance:
-    """What guidance added to the words' own answer at one step.
-
-    Fields:
-        size: length of what was added, relative to the length of the words' answer; 0 is nothing.
-        apart: how far the answers with and without words are apart, relative to the former.
-        turn: cosine between what was added at this step and at the one before, 1 being the same direction; None at the
-            first step, and where nothing was added.
-    """
-
-    size: float
-    apart: float
-    turn: float | None
-
-
-@dataclass(frozen=True, eq=False)
-class StepRecord:
-    """One step.
-
-    Fields:
-        index, steps: which, from 0, of how many.
-        sigma, next_sigma: noise levels before and after it; timestep: how the network is told the first.
-        before, latents: (C, h, w), before and after the step.
-        denoised: the finished picture as the network, guided, saw it at this step, (C, h, w).
-        wanted, unwanted: its answers with the words, and with the negative or empty prompt (None if not asked).
-        guidance: what guidance did, in numbers; None where it did not act.
-        evaluations: how often the denoiser was asked.
-        seconds: wall time of the step, without the time for looking.
-        attention: where each token was looked at, layer by layer.
-    """
-
-    index: int
-    steps: int
-    sigma: float
-    next_sigma: float
-    timestep: float
-    before: Tensor
-    latents: Tensor
-    denoised: Tensor
-    wanted: Tensor
-    unwanted: Tensor | None
-    guidance: Guidance | None
-    evaluations: int
-    seconds: float
-    attention: tuple[LayerMaps, ...] = ()
-
-    @property
-    def added(self) -> Tensor:
-        """What guidance added to the answer with the words, (C, h, w)."""
-        return self.denoised - self.wanted
-
-
 @dataclass(eq=False)
 class Explanation:
     """A request made ready to be drawn and explained. Iterate over it for its steps; each iteration draws anew.
@@ -100,7 +51,7 @@ class Explanation:
     Fields:
         model: that draws.
         words: tokens and text towers.
-        heat_maps: of the steps so far.
+        maps: heat maps of the steps so far, of each part of the prompt that AND joins.
         kept: the steps so far; of a long run at most `STEPS_KEPT`, without their attention.
         numbers: all steps so far, without tensors' values.
     """
@@ -108,7 +59,7 @@ class Explanation:
     model: Model
     words: Words
     _job: Job
-    heat_maps: HeatMaps = field(init=False)
+    maps: tuple[HeatMaps, ...] = ()
     kept: list[StepRecord] = field(default_factory=list)
     numbers: list[StepNumbers] = field(default_factory=list)
     _result: Result | None = None
@@ -119,14 +70,35 @@ class Explanation:
         return self._job.request
 
     @property
+    def heat_maps(self) -> HeatMaps:
+        """Heat maps of the prompt; of several parts joined by AND, those of the first."""
+        return self.maps[0]
+
+    @property
     def sigmas(self) -> Tensor:
-        """The noise levels, (steps + 1,), descending to 0."""
+        """The noise levels that are visited, (steps + 1,), descending to 0."""
         return self._job.sigmas
+
+    @cached_property
+    def beginning(self) -> Beginning:
+        """What was given besides words and noise, and where it made the picture begin."""
+        return beginning_of(self._job)
+
+    @cached_property
+    def adapters(self) -> tuple[LayerChange, ...]:
+        """How much the adapters of the request change each layer, the most changed first."""
+        return layer_changes(self.model.parts, self._job.chosen.uses)
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """(C, h, w)."""
         return self._job.latent_shape()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What did not go as asked, one line each: of adapters, of learned words, of the drawing."""
+        drawn = () if self._result is None else self._result.notes.get(self._result.seeds[0], ())
+        return tuple(dict.fromkeys((*self.model.parts.notes, *self._job.chosen.notes, *drawn)))
 
     @cached_property
     def curve(self) -> tuple[list[float], list[float]]:
@@ -137,8 +109,17 @@ class Explanation:
         return times.tolist(), schedule.sigma(times).tolist()
 
     @property
+    def left_out(self) -> list[tuple[float, float]]:
+        """Timestep and noise level of each step that a picture to start from makes needless."""
+        levels = self.beginning.left_out
+        return [(float(self._job.schedule.timestep(torch.tensor(sigma))), sigma) for sigma in levels]
+
+    @property
     def noise(self) -> Tensor:
-        """What the network saw first, in its own units: for a picture from words alone, noise of unit variance."""
+        """What the network saw first, in its own units: for a picture from words alone, noise of unit variance.
+
+        Of a picture to start from it is the sum of that and noise.
+        """
         first = self.kept[0]
         prediction = find_prediction(self.model.spec.prediction)
         return prediction.network_input(first.before, torch.tensor(first.sigma))
@@ -164,11 +145,16 @@ class Explanation:
         steps = len(self.sigmas) - 1
         count = min(steps, STEPS_KEPT, max(2, _BYTES_KEPT // (_TENSORS_OF_A_STEP * 4 * math.prod(self.latent_shape))))
         chosen = {round(place * (steps - 1) / max(count - 1, 1)) for place in range(count)}
-        self.heat_maps = HeatMaps(self.words.groups(), count)
+        parts = self.words.parts
+        assert self.request.dialect is not None
+        repeats = find_dialect(self.request.dialect, self.request.emphasis).fill == "none"
+        length = max(len(part.tokens) for part in parts) if repeats else None
+        self.maps = tuple(HeatMaps(part.groups(), count, place, length) for place, part in enumerate(parts))
         self.kept, self.numbers, self._result = [], [], None
         before: Tensor | None = None
         for record in self._records():
-            self.heat_maps.add(record.index, record.steps, record.attention)
+            for maps in self.maps:
+                maps.add(record.index, record.steps, record.attention)
             self.numbers.append(StepNumbers.of(record, before))
             before = record.denoised
             if record.index in chosen:
@@ -178,15 +164,15 @@ class Explanation:
     def _records(self) -> Iterator[StepRecord]:
         """The pipeline's own loop, watched while it computes and left alone while the caller looks."""
         _, height, width = self.latent_shape
-        assert self.request.guidance_scale is not None
-        weights = {reading.part: reading.weight for reading in self.words.readings}
+        denoise = self._job.denoise
         observer = Observer(
             self.model.parts,
             (height, width),
-            self.request.guidance_scale,
-            tuple(weights[part] for part in sorted(weights)),
+            self.words.weights,
+            self.request.image_guidance_scale,
+            denoise.kept if isinstance(denoise, MaskedDenoiser) else None,
         )
-        loop = run(replace(self._job, denoise=observer.around(self._job.denoise)))
+        loop = run(replace(self._job, denoise=observer.around(denoise)))
         before: Tensor | None = None
         while True:
             began = time.perf_counter()
@@ -214,35 +200,11 @@ class Explanation:
             denoised=first.denoised,
             wanted=first.wanted,
             unwanted=first.unwanted,
-            guidance=_guidance(first, before),
+            guidance=guidance_of(first, before),
             evaluations=len(observer.evaluations),
             seconds=max(seconds - observer.overhead, 0.0),
-            attention=tuple(observer.attention),
+            attention=observer.attention,
         )
-
-
-@dataclass(frozen=True)
-class StepNumbers:
-    """A step without its tensors: what is kept of every step of a run of any length."""
-
-    index: int
-    sigma: float
-    next_sigma: float
-    timestep: float
-    guidance: Guidance | None
-    evaluations: int
-    seconds: float
-    change: float | None
-    """How far the finished picture, as the network sees it, moved since the step before, relative to its length."""
-
-    @classmethod
-    def of(cls, record: StepRecord, before: Tensor | None) -> StepNumbers:
-        """The numbers of a record; `before` is the `denoised` of the step before."""
-        change = None
-        if before is not None:
-            change = _length(record.denoised - before) / max(_length(record.denoised), 1e-12)
-        kept = (record.index, record.sigma, record.next_sigma, record.timestep, record.guidance, record.evaluations)
-        return cls(*kept, record.seconds, change)
 
 
 def explain(prompt: str | Request, model: Model | str | None = None, **options: object) -> Explanation:
@@ -254,7 +216,8 @@ def explain(prompt: str | Request, model: Model | str | None = None, **options: 
         options: fields of `Request`.
 
     Raises:
-        InputError: an option that is unknown, out of its range or not for this model.
+        InputError: an option that is unknown, out of its range or not for this model; a model without text tower; a
+            picture of several passes.
         DamagedFileError: the model's files cannot be read.
     """
     if isinstance(prompt, Request):
@@ -264,6 +227,8 @@ def explain(prompt: str | Request, model: Model | str | None = None, **options: 
     if request.count != 1:
         raise InputError(f"count is {request.count}: one picture is explained at a time; leave it out")
     loaded = model if isinstance(model, Model) else load(model)
+    if not loaded.parts.towers:
+        raise InputError(f"model {loaded.name!r} has no text tower: there are no words to explain")
     watch = TowerWatch(loaded.parts)
     with watch.watching():
         job = prepare(loaded.parts, request)
@@ -274,19 +239,3 @@ def explain(prompt: str | Request, model: Model | str | None = None, **options: 
     if len(job.sigmas) == 1:
         raise InputError("strength is 0.0: nothing is drawn that could be explained; give more")
     return Explanation(loaded, watch.words(job), job)
-
-
-def _guidance(answers: Evaluation, before: Tensor | None) -> Guidance | None:
-    if answers.unwanted is None:
-        return None
-    length = max(_length(answers.wanted), 1e-12)
-    added = answers.denoised - answers.wanted
-    size = _length(added)
-    turn = None
-    if before is not None and size > 0 and _length(before) > 0:
-        turn = float((added.double() * before.double()).sum() / (size * _length(before)))
-    return Guidance(size / length, _length(answers.wanted - answers.unwanted) / length, turn)
-
-
-def _length(tensor: Tensor) -> float:
-    return float(tensor.double().norm())

@@ -19,6 +19,8 @@ STRIPS = {
     "sampler": "another sampler",
     "word": "one word taken out",
     "negative": "a negative prompt",
+    "strength": "another strength",
+    "adapter": "adapters weaker, or left out",
 }
 """What can be done otherwise, by name."""
 
@@ -63,10 +65,17 @@ def strip_names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(wanted))
 
 
+def usual_strips(request: Request) -> tuple[str, ...]:
+    """What is drawn unless told: words, and what was given besides them; of words alone, guidance."""
+    given = (*(() if request.init_image is None else ("strength",)), *(("adapter",) if request.loras else ()))
+    return (*given, "word") if given else ("guidance", "word")
+
+
 def draw_strips(model: Model, request: Request, names: Sequence[str]) -> Iterator[Strip]:
-    """Draw the strips, one after another. `request` is a resolved one."""
+    """Draw the strips, one after another; one that has nothing to draw is left out. `request` is a resolved one."""
     for name in names:
-        changed = requests(name, request)
+        if not (changed := requests(name, request)):
+            continue
         variants = [Variant(label, other, model.generate(other).images[0]) for label, other in changed]
         yield Strip(name, STRIPS[name], tuple(variants))
 
@@ -79,6 +88,8 @@ def requests(name: str, request: Request) -> list[tuple[str, Request]]:
         "sampler": _samplers,
         "word": _words,
         "negative": _negatives,
+        "strength": _strengths,
+        "adapter": _adapters,
     }[name](request)
     return [entry for entry in listed if entry[1] != request][:_PICTURES]
 
@@ -119,6 +130,30 @@ def _negatives(request: Request) -> list[tuple[str, Request]]:
     for word in dict.fromkeys(words[place].strip(",.") for place in _meaningful(words)):
         listed.append((f"away from “{word}”", request.replace(negative_prompt=f"{before}, {word}" if before else word)))
     return listed
+
+
+def _strengths(request: Request) -> list[tuple[str, Request]]:
+    """Of a picture to start from: less and more of it kept."""
+    if request.init_image is None or request.strength is None:
+        return []
+    others = [value for value in (0.3, 0.5, 0.7, 0.9) if abs(value - request.strength) > 0.06]
+    return [(f"strength {value:g}", request.replace(strength=value)) for value in others]
+
+
+def _adapters(request: Request) -> list[tuple[str, Request]]:
+    """Without the adapters that the request names (those in the prompt are words of it), and at half their weights."""
+    if not request.loras:
+        return []
+    halved = [
+        entry.model_copy(
+            update={
+                "weight": entry.weight / 2,
+                "text_weight": None if entry.text_weight is None else entry.text_weight / 2,
+            }
+        ).model_dump()
+        for entry in request.loras
+    ]
+    return [("without adapters", request.replace(loras=[])), ("at half the weight", request.replace(loras=halved))]
 
 
 def _meaningful(words: Sequence[str]) -> list[int]:

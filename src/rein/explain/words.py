@@ -15,7 +15,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from rein.errors import InputError
 from rein.formats.checkpoint import LoadedModel
 from rein.nn.clip import CausalAttention, TextFeatures
 from rein.pipeline.job import Job
@@ -83,30 +82,18 @@ class TowerRecord:
 
 
 @dataclass(frozen=True, eq=False)
-class Words:
-    """The prompt as the networks got it.
+class WordsPart:
+    """One of the parts that AND joins, as it begins; most prompts are a single one.
 
     Fields:
-        prompt, negative_prompt: as they were written.
-        readings: what the prompt says at which steps; one where it is the same at all and in one part.
-        tokens: every place of the context, of the first tower; of several readings, the last part's first.
+        tokens: every place of the context, of the first tower.
         words: the words of these tokens, in order.
-        negative_ids: token ids of the negative prompt, without marks and pads.
-        windows, length: how many windows of how many tokens.
-        towers: one record for each text tower.
-        seconds: how long encoding took.
+        windows: how many windows they take.
     """
 
-    prompt: str
-    negative_prompt: str
-    readings: tuple[Reading, ...]
     tokens: tuple[Token, ...]
     words: tuple[str, ...]
-    negative_ids: tuple[int, ...]
     windows: int
-    length: int
-    towers: tuple[TowerRecord, ...]
-    seconds: float
 
     def groups(self) -> tuple[Group, ...]:
         """All places of the context, each in one group: start, words, the words beyond `WORDS_SHOWN`, end and pads."""
@@ -119,6 +106,54 @@ class Words:
         beyond = tuple(token.place for token in self.tokens if token.word is not None and token.word >= WORDS_SHOWN)
         rest = [Group(f"{len(self.words) - WORDS_SHOWN} more words", "rest", beyond)] if beyond else []
         return (Group("start", "start", marks), *own, *rest, Group("end and padding", "end", ends))
+
+
+@dataclass(frozen=True, eq=False)
+class Words:
+    """The prompt as the networks got it.
+
+    Fields:
+        prompt, negative_prompt: as they were written.
+        readings: what the prompt says at which steps; one where it is the same at all and in one part.
+        parts: tokens and words of each part that AND joins, at least one.
+        negative_ids: token ids of the negative prompt, without marks and pads.
+        length: of how many tokens a window is.
+        towers: one record for each text tower, of the first part.
+        seconds: how long encoding took.
+    """
+
+    prompt: str
+    negative_prompt: str
+    readings: tuple[Reading, ...]
+    parts: tuple[WordsPart, ...]
+    negative_ids: tuple[int, ...]
+    length: int
+    towers: tuple[TowerRecord, ...]
+    seconds: float
+
+    @property
+    def tokens(self) -> tuple[Token, ...]:
+        """Of the first part."""
+        return self.parts[0].tokens
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Of the first part."""
+        return self.parts[0].words
+
+    @property
+    def windows(self) -> int:
+        """Of the first part."""
+        return self.parts[0].windows
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """The weight of each part; (1.0,) for one without."""
+        return tuple({reading.part: reading.weight for reading in self.readings}.values())
+
+    def groups(self) -> tuple[Group, ...]:
+        """Of the first part."""
+        return self.parts[0].groups()
 
 
 @dataclass
@@ -160,35 +195,26 @@ class TowerWatch:
         return note
 
     def words(self, job: Job) -> Words:
-        """The record, once the request is encoded.
-
-        Raises:
-            InputError: the model has no text tower.
-        """
-        if not self.parts.towers:
-            raise InputError(f"model {self.parts.spec.name!r} has no text tower: there are no words to explain")
+        """The record, once the request is encoded."""
         drawn, records = job.words[0], []
         for number, seen in enumerate(self._seen):
             # Words that the tower read otherwise than they are listed (a blend): then what it read last is taken.
-            rows = [self._row(window, number) for window in self._windows(job, number)[1][:WINDOWS_KEPT]]
+            rows = [self._row(window, number) for window in self._windows(job, number)[1][0][:WINDOWS_KEPT]]
             records.append(_tower_record([seen[row] for row in rows if row in seen] or list(seen.values())[-1:]))
         readings, windows = self._windows(job, 0)
-        tokens, words = self._tokens(windows)
         return Words(
             job.request.prompt,
             job.request.negative_prompt,
             readings,
-            tokens,
-            words,
+            tuple(WordsPart(*self._tokens(part), len(part)) for part in windows),
             tuple(self.parts.tokenizers[0].encode(drawn.negative_prompt)),
-            len(windows),
             self.parts.towers[0].config.context_length,
             tuple(records),
             self._seconds,
         )
 
-    def _windows(self, job: Job, number: int) -> tuple[tuple[Reading, ...], list[tuple[ExplainedToken, ...]]]:
-        """What the prompt says, and the windows that a tower reads of its last part at the first step."""
+    def _windows(self, job: Job, number: int) -> tuple[tuple[Reading, ...], list[list[tuple[ExplainedToken, ...]]]]:
+        """What the prompt says, and the windows that a tower reads of each part at the first step."""
         request = job.request
         assert request.dialect is not None
         dialect = find_dialect(request.dialect, request.emphasis)
@@ -200,9 +226,9 @@ class TowerWatch:
             for place, part in enumerate(parts)
             for reading in part.readings
         ]
-        first = parts[-1].readings[0]
-        texts = first.texts if first.how == "join" else first.texts[:1]
-        return tuple(readings), [window for text in texts for window in text.windows]
+        begun = [part.readings[0] for part in parts]
+        texts = [first.texts if first.how == "join" else first.texts[:1] for first in begun]
+        return tuple(readings), [[window for text in part for window in text.windows] for part in texts]
 
     def _row(self, window: Sequence[ExplainedToken], number: int) -> tuple[int, ...]:
         """The ids of a window as a tower gets them: with start, end and pads."""

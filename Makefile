@@ -33,9 +33,10 @@ check: install-dev ## Check style and types only
 book: install-dev ## Build the book into site/, any warning being an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-figures: install-dev ## Make the book's figures and the gallery anew from the embedded model
+figures: install-dev ## Make the book's figures, the gallery and the notebooks anew from the embedded model
 	$(BIN)/python docs/figures.py
 	$(BIN)/python docs/gallery.py
+	$(BIN)/python docs/notebooks.py
 
 format: install-dev ## Put the code into the house format
 	$(BIN)/ruff check --fix

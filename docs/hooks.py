@@ -1,14 +1,21 @@
-"""What MkDocs runs while it builds the book: the list of references, from `references.bib`, and formulas as MathML.
+"""What MkDocs runs while it builds the book: generated pages, measured tables, references, formulas.
 
-MathML is drawn by every browser itself, so no script has to be fetched.
+References come from `references.bib`, and a name with a year in the text becomes a link to its entry. Formulas become
+MathML, which every browser draws itself, so no script has to be fetched.
 """
 
 from __future__ import annotations
 
 import html
 import re
+import unicodedata
 from pathlib import Path
 from typing import Any
+
+import commands
+import measured
+
+import notebooks
 
 BIBLIOGRAPHY = Path(__file__).parent / "references.bib"
 _MARK = "<!-- references -->"
@@ -17,9 +24,65 @@ _FIELD = re.compile(r"(\w+)=\{([^{}]*)\}")
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 
 
+_CITED = re.compile(r"(?<![\[\w-])([A-Z][\w-]+)((?: et al\.| & \w+)?) (19\d\d|20\d\d)\b(?![\w\]])")
+_CODE = re.compile(r"(^```.*?^```|`[^`\n]*`|\]\([^)]*\))", re.MULTILINE | re.DOTALL)
+_GENERATED = {"commands": commands.pages, "notebooks": notebooks.pages}
+
+
+def on_config(config: Any, **_: Any) -> Any:
+    """Put the generated pages into the navigation, where it has the name of their folder."""
+    found = {folder: [page for page in made() if page.endswith(".md")] for folder, made in _GENERATED.items()}
+
+    def filled(entry: Any) -> Any:
+        if isinstance(entry, dict):
+            return {title: filled(inner) for title, inner in entry.items()}
+        if isinstance(entry, list):
+            return [filled(inner) for inner in entry]
+        return found.get(entry, entry)
+
+    config.nav = filled(config.nav)
+    return config
+
+
+def on_files(files: Any, config: Any, **_: Any) -> Any:
+    """Add the generated pages and their pictures."""
+    from mkdocs.structure.files import File
+
+    for made in _GENERATED.values():
+        for place, content in made().items():
+            files.append(File.generated(config, place, content=content))
+    return files
+
+
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
-    """Put the references where a page asks for them."""
-    return markdown.replace(_MARK, "\n\n".join(listed(BIBLIOGRAPHY.read_text(encoding="utf-8"))))
+    """Put the references where a page asks for them, and links to them where they are cited."""
+    bibliography = BIBLIOGRAPHY.read_text(encoding="utf-8")
+    if _MARK in markdown:
+        return markdown.replace(_MARK, "\n\n".join(listed(bibliography)))
+    markdown = measured.filled(markdown)
+    up = "../" * page.file.src_uri.count("/")
+    return with_citations(markdown, keys(bibliography), f"{up}book/references.md")
+
+
+def keys(bibliography: str) -> set[str]:
+    """The names of all entries: "ho2020"."""
+    return {found[2] for line in bibliography.splitlines() if (found := _ENTRY.match(line))}
+
+
+def with_citations(markdown: str, known: set[str], references: str) -> str:
+    """Text in which "Ho et al. 2020" is a link to its entry, outside code and other links."""
+
+    def linked(found: re.Match[str]) -> str:
+        key = citation_key(found[1], found[3])
+        return f"[{found[0]}]({references}#{key})" if key in known else found[0]
+
+    parts = _CODE.split(markdown)
+    return "".join(part if place % 2 else _CITED.sub(linked, part) for place, part in enumerate(parts))
+
+
+def citation_key(name: str, year: str) -> str:
+    """The entry of a first author and a year."""
+    return re.sub(r"\W", "", unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()) + year
 
 
 def on_page_content(html: str, **_: Any) -> str:

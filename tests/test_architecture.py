@@ -30,6 +30,7 @@ RANKS = {
     "image_files": 0,
     "image_sheets": 0,
     "masks": 0,
+    "places": 0,
     "html": 0,
     "nn": 1,
     "diffusion": 1,

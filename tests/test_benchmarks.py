@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+from benchmarks import heat_maps
 from rein.formats.checkpoint import save_model
 from rein.nn.autoencoder import Autoencoder
 from rein.nn.clip import TextTower
@@ -57,3 +60,28 @@ def test_words_to_png_prints_its_table(model: str) -> None:
     assert names == ["seconds", "rein generate", "import torch", "import diffusers' classes"]
     assert all(float(number) > 0 for line in lines[2:5] for number in line.split()[-3:])
     assert float(lines[5].removeprefix("of which drawing and decoding: ")) > 0
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_heat_maps_are_asked_where_they_are_bright(beside: bool) -> None:
+    """Two things of a prompt, the second of them on the left or above; its map is there, that of the first nowhere."""
+    levels = np.full((64, 64, 3), 255, dtype=np.uint8)
+    levels[24:40, 8:24] = levels[24:40, 40:56] = 0
+    maps = torch.full((5, 8, 8), 0.1)
+    maps[4, 3:5, 1:3] = 0.5
+    if not beside:
+        levels, maps = levels.transpose(1, 0, 2), maps.transpose(1, 2)
+    scene = heat_maps.Scene(Image.fromarray(np.ascontiguousarray(levels)), beside, (False, True), ((1,), (3,)))
+    found = heat_maps.answers(scene, maps)
+    assert [found[name][1] for name in heat_maps.ANSWERS] == [True, True, True]
+    assert [found["half"][0], found["outline"][0]] == [False, False]
+    count = heat_maps.Count()
+    count.add(found)
+    assert count.row("all")[1] == "50%" and count.row("all")[-2:] == ["0%", "50%"]
+
+
+def test_the_words_of_a_thing_are_found_in_a_prompt() -> None:
+    words = ("a", "hot", "air", "balloon", "and", "a", "t-shirt", ",", "flat", "style")
+    assert heat_maps.places_of("hot air balloon", words) == (1, 2, 3)
+    assert heat_maps.places_of("T-shirt", words) == (6,)
+    assert heat_maps.places_of("car", words) == ()

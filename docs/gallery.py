@@ -140,6 +140,20 @@ def seamless() -> Image.Image:
     return sheet(shown, 2)
 
 
+def depth() -> Image.Image:
+    """What stands where: a near thing on either side, and two at different depth, by the depth form."""
+    form = rein.load("pocket-depth")
+    left, right = disc((6, 40, 62, 120)), disc((66, 8, 122, 88))
+    pair = Image.blend(right, Image.new("L", right.size, 0), 0.5)
+    pair.paste(255, mask=left)
+    shown = {}
+    for words, near in (("a cactus", left), ("a cactus", right), ("an apple", right), ("a lemon and a rocket", pair)):
+        name = f"{words}, flat style"
+        shown[f"map {len(shown) // 2 + 1}"] = near.convert("RGB")
+        shown[f"{len(shown) // 2 + 1}: {name}"] = form.generate(name, seed=7, depth_image=near).images[0]
+    return sheet(shown, 8)
+
+
 def variations() -> Image.Image:
     """The same seed, turned towards another."""
     shown = {}
@@ -159,6 +173,7 @@ SHEETS: dict[str, Callable[[], Image.Image]] = {
         only_masked,
         soft_mask,
         outpainting,
+        depth,
         loops,
         hires,
         seamless,

@@ -30,7 +30,7 @@ from rein.nn.specs import ModelSpec
 from rein.nn.unet import UNet
 from rein.text.encode import Conditioning
 from rein.training.adapter import LearningAdapter
-from rein.training.forms import chosen_captions, picture_name, save_unet
+from rein.training.forms import chosen, picture_name, save_unet
 from rein.training.objective import Batch, Losses, Player, Uncompiled
 from rein.training.showing import draw_with
 from rein.training.shown_data import ShownSet
@@ -119,10 +119,8 @@ class DistilObjective:
         generator = batch.generator
         indices = batch.indices.to(generator.device)
         lots = torch.rand(3, len(indices), generator=generator, device=generator.device)
-        texts = chosen_captions(self.train.captions, batch.indices, lots[:2], self.table.caption_dropout)
-        variant = (lots[2] * self.train.extra.shape[1]).long()
-        extra = self.train.extra[indices, variant].float()
-        return {"loss": self._error(module, self.train.latents[indices], extra, texts, generator)}
+        latents, extra, texts = chosen(self.train, indices, lots, self.table.caption_dropout)
+        return {"loss": self._error(module, latents, extra, texts, generator)}
 
     def _error(
         self,

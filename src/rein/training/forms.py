@@ -77,11 +77,9 @@ class FormObjective:
         generator, indices = batch.generator, batch.indices.to(batch.generator.device)
         # Drawn in one go: how a caption is chosen changes nothing else.
         lots = torch.rand(4, len(indices), generator=generator, device=generator.device)
-        texts = chosen_captions(self.train.captions, batch.indices, lots[:2], self.table.caption_dropout)
-        variant = (lots[2] * self.train.extra.shape[1]).long()
-        extra = self.train.extra[indices, variant].float()
+        latents, extra, texts = chosen(self.train, indices, lots, self.table.caption_dropout)
         extra = torch.where((lots[3] < self.table.blank)[:, None, None, None], self.blank, extra)
-        return {"loss": self._error(module, self.train.latents[indices], extra, texts, generator)}
+        return {"loss": self._error(module, latents, extra, texts, generator)}
 
     def _error(
         self,
@@ -142,6 +140,16 @@ def save_unet(unet: nn.Module, folder: Path) -> None:
 def picture_name(pictures: ShownSet, index: int) -> str:
     """What messages call a picture of a set: its number, and what it is said to show."""
     return f"picture {index} ({quoted(pictures.captions[index][0], 60)})"
+
+
+def chosen(train: ShownSet, indices: Tensor, lots: Tensor, dropout: float) -> tuple[Tensor, Tensor, list[str]]:
+    """Latents (B, C, h, w), further channels (B, E, h, w) and captions of pictures `indices` (B,).
+
+    `lots` (3 or more, B) in [0, 1) decide whether a caption is dropped, which it is, and which way to show the picture.
+    """
+    variant = (lots[2] * train.extra.shape[1]).long()
+    texts = chosen_captions(train.captions, indices, lots[:2], dropout)
+    return train.latents[indices], train.extra[indices, variant].float(), texts
 
 
 def chosen_captions(captions: Sequence[tuple[str, ...]], indices: Tensor, lots: Tensor, dropout: float) -> list[str]:

@@ -29,6 +29,23 @@ def test_a_file_appears_when_it_is_complete_and_replaces_the_old_one(tmp_path: P
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_is_not_to_be_replaced_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    if not links:
+
+        def refused(*_: object) -> None:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", refused)
+    path = tmp_path / "file"
+    with atomic_file(path, replace=False) as handle:
+        handle.write(b"first")
+    with pytest.raises(FileExistsError), atomic_file(path, replace=False) as handle:
+        handle.write(b"second")
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_new_file_has_the_permissions_of_any_other(tmp_path: Path) -> None:
     (tmp_path / "plain").write_bytes(b"")
     write(tmp_path / "ours", b"")

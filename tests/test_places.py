@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rein.errors import InputError, OutputError
+from rein.files import atomic_file
 from rein.places import Place, slug
 
 
@@ -72,6 +73,39 @@ def test_a_file_name_with_seed_in_it_is_not_numbered(tmp_path: Path) -> None:
     place = Place.of(str(tmp_path / "owl-{seed}.png"), "prompt", count=2)
     assert place.picture(7) == tmp_path / "owl-7.png"
     assert place.sheet(7) == tmp_path / "owl-7-sheet.png"
+
+
+def test_a_picture_goes_under_a_free_name_that_shows_nothing_before_it_is_complete(tmp_path: Path) -> None:
+    place = Place.of(str(tmp_path), "owl", count=1)
+    (tmp_path / "owl-7.png").write_text("there before")
+
+    def write(path: Path) -> None:
+        with atomic_file(path, replace=False) as handle:
+            assert not path.exists()
+            handle.write(b"picture")
+
+    assert place.written(7, False, write) == tmp_path / "owl-7-1.png"
+    assert place.written(7, False, write) == tmp_path / "owl-7-2.png"
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "owl-7.png": "there before",
+        "owl-7-1.png": "picture",
+        "owl-7-2.png": "picture",
+    }
+    assert place.written(7, True, lambda path: path.write_text("new")) == tmp_path / "owl-7.png"
+
+
+def test_another_program_that_takes_the_name_meanwhile_keeps_it(tmp_path: Path) -> None:
+    place = Place.of(str(tmp_path), "owl", count=1)
+
+    def write(path: Path) -> None:
+        with atomic_file(path, replace=False) as handle:
+            handle.write(b"mine")
+            if path.name == "owl-7.png":
+                path.write_text("theirs")
+
+    assert place.written(7, False, write) == tmp_path / "owl-7-1.png"
+    assert (tmp_path / "owl-7.png").read_text() == "theirs"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["owl-7-1.png", "owl-7.png"]
 
 
 def test_a_sheet_takes_a_free_name(tmp_path: Path) -> None:

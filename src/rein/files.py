@@ -68,14 +68,16 @@ def write_failure(path: str | os.PathLike[str], error: OSError) -> OutputError:
 
 
 @contextlib.contextmanager
-def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_file(path: str | os.PathLike[str], replace: bool = True) -> Iterator[BinaryIO]:
     """A file opened for writing that appears at `path` when the block ends without an error, replacing what was there.
 
     The bytes go to a hidden file in the same folder, which is flushed to the disk and renamed; after an error or an
     interrupt it is removed and `path` is as before. A link is followed. Do nothing but write in the block: an `OSError`
-    in it counts as a failed write.
+    in it counts as a failed write. Without `replace` a file that is there, or that another program puts there
+    meanwhile, stays.
 
     Raises:
+        FileExistsError: there is a file already, and `replace` is off.
         InputError: the path has a character that no file name can have.
         OutputError: the file cannot be written there, the disk is full, or `path` is a folder or a device.
     """
@@ -93,13 +95,30 @@ def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
             yield handle
             handle.flush()
             os.fsync(handle.fileno())
-        os.replace(temporary, target)
+        if replace:
+            os.replace(temporary, target)
+        else:
+            _renamed_to_free(temporary, target)
     except OSError as error:
+        if isinstance(error, FileExistsError) and not replace:
+            raise
         raise write_failure(path, error) from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     _flush_folder(target.parent)
+
+
+def _renamed_to_free(source: Path, target: Path) -> None:
+    """Rename, unless the name is taken: a second link to a file is made only where no file is."""
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links, as on a memory card: nothing better than to look first
+        if os.path.lexists(target):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target)) from None
+        os.replace(source, target)
 
 
 def _created(path: Path) -> BinaryIO:

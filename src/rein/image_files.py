@@ -42,21 +42,23 @@ _LONGEST_SIDE = {"jpeg": 65_535, "webp": 16_383}
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, OverflowError, struct.error, zlib.error)
 
 
-def write_png(image: Image.Image, path: str | os.PathLike[str], texts: Mapping[str, str] | None = None) -> None:
+def write_png(
+    image: Image.Image, path: str | os.PathLike[str], texts: Mapping[str, str] | None = None, replace: bool = True
+) -> None:
     """Write `image` as PNG at `path`, all of it or nothing, with `texts` as its text chunks.
 
     By custom "parameters" holds AUTOMATIC1111's infotext and "rein" the settings as JSON. A text outside Latin-1 goes
     into an international chunk (iTXt), the others into a plain one (tEXt), which every reader knows.
 
     Raises:
-        InputError, OutputError: as `rein.files.atomic_file`.
+        InputError, OutputError, FileExistsError: as `rein.files.atomic_file`.
     """
     info = PngImagePlugin.PngInfo()
     for key, value in (texts or {}).items():
         # Half of a surrogate pair, which undecodable bytes on a command line become, has no place in a file.
         text = value.encode("utf-8", "replace").decode("utf-8")
         (info.add_text if _is_latin1(text) else info.add_itxt)(key, text)
-    with atomic_file(path) as handle:
+    with atomic_file(path, replace) as handle:
         image.save(handle, "PNG", pnginfo=info)
 
 
@@ -69,6 +71,7 @@ def write_image(
     path: str | os.PathLike[str],
     texts: Mapping[str, str] | None = None,
     quality: int | None = None,
+    replace: bool = True,
 ) -> tuple[str, ...]:
     """Write `image` at `path` in the format that the name's ending tells, all of it or nothing, with `texts` inside.
 
@@ -76,6 +79,7 @@ def write_image(
 
     Args:
         quality: of JPEG and WebP, 1 to 100; None is `QUALITY`.
+        replace: whether a file that is there gives way, as `rein.files.atomic_file` has it.
 
     Returns:
         The names of the texts that are not in the file: a JPEG has room for 65,533 bytes.
@@ -88,11 +92,11 @@ def write_image(
     file_format = format_of(path)
     options = saving_options(file_format, quality)
     if file_format == "png":
-        write_png(image, path, texts)
+        write_png(image, path, texts, replace)
         return ()
     check_sides(image.size, path)
     block, left = exif_block(texts or {}, LARGEST_IN_JPEG if file_format == "jpeg" else None)
-    with atomic_file(path) as handle:
+    with atomic_file(path, replace) as handle:
         to_rgb(image).save(handle, file_format.upper(), exif=block, **options)
     return left
 

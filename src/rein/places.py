@@ -7,7 +7,7 @@ import itertools
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -95,30 +95,29 @@ class Place:
         stem = f"{self.stem}-{seed}" if self.style == "seeds" else self.stem.replace("{seed}", str(seed))
         return self.folder / f"{stem}{self.suffix}"
 
-    @contextlib.contextmanager
-    def taken(self, seed: int, replacing: bool = False) -> Iterator[Path]:
-        """A path for the picture of `seed`. A missing folder for pictures is made.
+    def written(self, seed: int, replacing: bool, write: Callable[[Path], object]) -> Path:
+        """Have the picture of `seed` written, and say where. A missing folder for pictures is made.
 
-        Unless it is to replace what is there, the name gets -1, -2 ... where it is taken; it is then taken by an empty
-        file, so that two programs never choose the same, and that goes again if the block fails.
+        Unless it is to replace what is there, the name gets -1, -2 ... where it is taken.
+
+        Args:
+            write: writes at the path that it is given, or raises `FileExistsError` where another program was faster.
 
         Raises:
-            OutputError: no file can be written there.
+            OutputError: no file can be written there; as `write`.
         """
         try:
             if self.style == "seeds":
                 self.folder.mkdir(parents=True, exist_ok=True)
             wanted = self.picture(seed)
-            path = wanted if replacing else _first_free(wanted)
         except OSError as error:
             raise write_failure(self._shown, error) from error
-        try:
-            yield path
-        except BaseException:
-            if not replacing:
-                with contextlib.suppress(OSError):
-                    path.unlink()
-            raise
+        for path in [wanted] if replacing else _numbered(wanted):
+            if replacing or not os.path.lexists(path):
+                with contextlib.suppress(FileExistsError):
+                    write(path)
+                    return path
+        raise AssertionError("names do not end")
 
     def sheet(self, seed: int) -> Path:
         """A free name for the sheet of the pictures from `seed` on."""
@@ -147,15 +146,6 @@ def _numbered(wanted: Path) -> Iterator[Path]:
     yield wanted
     for number in itertools.count(1):
         yield wanted.with_name(f"{wanted.stem}-{number}{wanted.suffix}")
-
-
-def _first_free(wanted: Path) -> Path:
-    """The first free one, made an empty file."""
-    for path in _numbered(wanted):
-        with contextlib.suppress(FileExistsError):
-            path.open("xb").close()
-            return path
-    raise AssertionError("names do not end")
 
 
 def slug(text: str) -> str:

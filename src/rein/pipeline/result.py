@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -159,12 +160,11 @@ class Result:
         chosen = PICTURE_SUFFIXES[place.suffix.lower()]
         saving_options(chosen, quality)
         loses = None if chosen == "png" else {"format": chosen, "quality": QUALITY if quality is None else quality}
-        paths: list[Path] = []
-        for index, seed in enumerate(self.seeds):
-            with place.taken(seed, overwrite) as path:
-                write_image(self.images[index], path, self.texts(index, loses), quality)
-            paths.append(path)
-        return paths
+
+        def write(index: int, path: Path) -> None:
+            write_image(self.images[index], path, self.texts(index, loses), quality, replace=overwrite)
+
+        return [place.written(seed, overwrite, partial(write, index)) for index, seed in enumerate(self.seeds)]
 
 
 def provenance_of(parts: LoadedModel, pictures: Mapping[str, str]) -> Provenance:

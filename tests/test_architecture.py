@@ -32,6 +32,7 @@ RANKS = {
     "masks": 0,
     "places": 0,
     "html": 0,
+    "interrupt": 0,
     "nn": 1,
     "diffusion": 1,
     "text": 2,

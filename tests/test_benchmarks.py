@@ -13,11 +13,14 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks import heat_maps
+from benchmarks import few_steps, heat_maps
+from benchmarks.common import put_section
+from benchmarks.drawing import Together, check, kept_pictures, requests_of
 from rein.formats.checkpoint import save_model
 from rein.nn.autoencoder import Autoencoder
 from rein.nn.clip import TextTower
 from rein.nn.unet import UNet
+from rein.pipeline.model import load
 from tests.pipeline.small import SPECS, own_tokenizer
 
 ROOT = Path(__file__).parent.parent
@@ -85,3 +88,41 @@ def test_the_words_of_a_thing_are_found_in_a_prompt() -> None:
     assert heat_maps.places_of("hot air balloon", words) == (1, 2, 3)
     assert heat_maps.places_of("T-shirt", words) == (6,)
     assert heat_maps.places_of("car", words) == ()
+
+
+def test_pictures_that_are_drawn_together_are_those_drawn_alone_and_are_kept(model: str, tmp_path: Path) -> None:
+    loaded, orders = load(model, device="cpu"), [("a red apple", 3), ("a dog and a cat", 9), ("", 2**31)]
+    check(loaded, orders)
+    requests = requests_of(orders, steps=2)
+    latents, asked = Together.of(loaded, requests).latents("heun")
+    assert len(latents) == 3 and asked == 3, "the last of Heun's steps asks once"
+    first = kept_pictures(loaded, requests[:2], tmp_path / "kept", 2)
+    alone = loaded.generate(orders[1][0], seed=orders[1][1], steps=2).images[0]
+    assert np.abs(first[1].astype(int) - np.asarray(alone)).max() <= 1
+    [folder] = (tmp_path / "kept").iterdir()
+    times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    again = kept_pictures(loaded, requests, tmp_path / "kept", 2)
+    np.testing.assert_array_equal(again[:2], first)
+    assert len(list(folder.iterdir())) == 3 and all(path.stat().st_mtime_ns == time for path, time in times.items())
+
+
+def test_the_ratio_of_two_kernel_distances_is_taken_prompt_by_prompt() -> None:
+    random = np.random.default_rng(0)
+    teacher, real = (random.normal(size=(count, 8)).astype(np.float32) for count in (80, 120))
+    teacher += 1
+    same = few_steps.ratio(teacher, teacher, real)
+    assert same.value == same.low == same.high == 1
+    worse = few_steps.ratio(teacher, teacher + 0.5, real)
+    assert 1 < worse.low < worse.value < worse.high
+    with pytest.raises(ValueError, match="take more pictures"):
+        few_steps.ratio(random.normal(size=(80, 8)).astype(np.float32), teacher, real)
+
+
+def test_a_section_of_a_page_is_put_in_its_place(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("# Page\n\nText.\n\n## Other\n\nMore.\n")
+    put_section(page, "## Measured", "first")
+    assert page.read_text() == "# Page\n\nText.\n\n## Other\n\nMore.\n\n## Measured\n\nfirst\n"
+    page.write_text(page.read_text() + "\n### Detail\n\nOld.\n\n## Last\n\nEnd.\n")
+    put_section(page, "## Measured", "second")
+    assert page.read_text() == ("# Page\n\nText.\n\n## Other\n\nMore.\n\n## Measured\n\nsecond\n\n## Last\n\nEnd.\n")

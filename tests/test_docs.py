@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -142,7 +143,21 @@ def test_tables_of_what_was_measured() -> None:
     with pytest.raises(KeyError, match="nothing"):
         module.filled("<!-- measured: nothing -->")
     marks = [name for page in PAGES for name in re.findall(r"<!-- measured: (\w+) -->", page.read_text("utf-8"))]
-    assert sorted(marks) == ["distance", "guidance", "steps"]
+    assert sorted(marks) == ["distance", "guidance", "steps", "teaching"]
+
+
+def test_the_table_of_what_was_taught_has_all_that_was_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    module = script("measured")
+    kept = json.loads(module.TAUGHT.read_text(encoding="utf-8"))
+    rows = module.filled("<!-- measured: teaching -->").splitlines()[2:]
+    assert len(rows) >= len(kept) and any("a word, 4 pictures" in row for row in rows)
+    share = {"rate": 0.875, "low": 0.6, "high": 0.95}
+    told = {"minutes": 1.2, "recognised": share, "class drift": 3.25}
+    monkeypatch.setattr(module, "TAUGHT", tmp_path / "teaching.json")
+    module.TAUGHT.write_text(json.dumps({"dreambooth": {"all weights": told}}), encoding="utf-8")
+    assert "| 1.2 | recognised in 88%; drift of the class (KID) 3.2 |" in module.filled("<!-- measured: teaching -->")
 
 
 def test_every_figure_that_a_page_shows_is_made_by_a_script() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rein.errors import InputError, OutputError
 from rein.files import atomic_file
-from rein.places import Place, slug
+from rein.places import Place, free_name, slug, written_free
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_a_sheet_takes_a_free_name(tmp_path: Path) -> None:
     place = Place.of(str(tmp_path), "owl", count=2)
     for name in ("owl-7-sheet.png", "owl-7-sheet-1.png"):
         (tmp_path / name).touch()
-    assert place.sheet(7) == tmp_path / "owl-7-sheet-2.png"
+    assert free_name(place.sheet(7)) == tmp_path / "owl-7-sheet-2.png"
 
 
 @pytest.mark.parametrize("output", ["", "a\0b", "owl.gif", "folder/owl.tiff"])
@@ -155,3 +155,17 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
             Place.of(str(tmp_path), "prompt", count=1).check()
     finally:
         tmp_path.chmod(0o700)
+
+
+def test_two_programs_that_write_at_once_get_two_names(tmp_path: Path) -> None:
+    seen: list[Path] = []
+
+    def write(path: Path) -> None:
+        if not seen:
+            path.write_text("theirs")
+        seen.append(path)
+        with atomic_file(path, replace=False) as handle:
+            handle.write(b"ours")
+
+    assert written_free(tmp_path / "s.png", write) == tmp_path / "s-1.png"
+    assert (tmp_path / "s.png").read_text() == "theirs" and (tmp_path / "s-1.png").read_text() == "ours"

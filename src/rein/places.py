@@ -101,7 +101,7 @@ class Place:
         Unless it is to replace what is there, the name gets -1, -2 ... where it is taken.
 
         Args:
-            write: writes at the path that it is given, or raises `FileExistsError` where another program was faster.
+            write: as `written_free` has it.
 
         Raises:
             OutputError: no file can be written there; as `write`.
@@ -112,18 +112,15 @@ class Place:
             wanted = self.picture(seed)
         except OSError as error:
             raise write_failure(self._shown, error) from error
-        for path in [wanted] if replacing else _numbered(wanted):
-            if replacing or not os.path.lexists(path):
-                with contextlib.suppress(FileExistsError):
-                    write(path)
-                    return path
-        raise AssertionError("names do not end")
+        if not replacing:
+            return written_free(wanted, write)
+        write(wanted)
+        return wanted
 
     def sheet(self, seed: int) -> Path:
-        """A free name for the sheet of the pictures from `seed` on."""
+        """The name for the sheet of the pictures from `seed` on; it may be taken."""
         beginning = f"{self.stem}-{seed}" if self.style == "seeds" else self.stem.replace("{seed}", str(seed))
-        stem = f"{beginning}-sheet"
-        return free_name(self.folder / f"{stem}{self.suffix}")
+        return self.folder / f"{beginning}-sheet{self.suffix}"
 
     @property
     def _shown(self) -> Path:
@@ -138,8 +135,23 @@ class Place:
 
 
 def free_name(wanted: Path) -> Path:
-    """A name that is not taken: `wanted`, or with -1, -2 ... at its end."""
+    """A name that is not taken now: `wanted`, or with -1, -2 ... at its end. Another program may take it meanwhile."""
     return next(path for path in _numbered(wanted) if not os.path.lexists(path))
+
+
+def written_free(wanted: Path, write: Callable[[Path], object]) -> Path:
+    """Have a file written at `wanted`, or under the first name with -1, -2 ... that is free, and say where.
+
+    Args:
+        write: writes at the path that it is given, or raises `FileExistsError` where another program was faster, as
+            `rein.files.atomic_file` does without `replace`.
+    """
+    for path in _numbered(wanted):
+        if not os.path.lexists(path):
+            with contextlib.suppress(FileExistsError):
+                write(path)
+                return path
+    raise AssertionError("names do not end")
 
 
 def _numbered(wanted: Path) -> Iterator[Path]:

@@ -29,13 +29,19 @@ def test_help_and_version() -> None:
         done = rein(*arguments)
         assert done.returncode == 0
         assert done.stdout.startswith("Usage: rein [OPTIONS] COMMAND")
+        assert "..." not in done.stdout.partition("Commands:")[2], "each command is told in one line, whole"
         assert done.stderr == ""
     assert rein("--version").stdout == f"rein {__version__}\n"
 
 
 def test_help_answers_at_once() -> None:
-    """Under 0.2 s is promised; the best of ten, since a busy machine says nothing about the program."""
-    assert min(processor_seconds(lambda: rein("--help")) for _ in range(10)) < 0.2
+    """Under 0.2 s is promised where Python itself starts within 15 ms; a slower machine has as much more time.
+
+    The best of ten, since a busy machine says nothing about the program.
+    """
+    bare = [sys.executable, "-c", "pass"]
+    alone = min(processor_seconds(lambda: subprocess.run(bare, check=True)) for _ in range(10))
+    assert min(processor_seconds(lambda: rein("--help")) for _ in range(10)) < max(0.2, 0.2 / 0.015 * alone)
 
 
 def test_starting_imports_nothing_heavy() -> None:
@@ -118,3 +124,19 @@ def test_a_reader_that_went_away_is_no_error() -> None:
     os.close(write)
     assert done.stderr == b""
     assert done.returncode == 1
+
+
+def test_many_options_come_in_sections() -> None:
+    shown = rein("generate", "--help").stdout
+    titles = [line for line in shown.splitlines() if line and not line.startswith((" ", "Usage:"))]
+    assert titles == [
+        "Arguments:",
+        "Options:",
+        "Adapters and learned words:",
+        "How the prompt is read:",
+        "Begin with a picture:",
+        "Paint a part of it:",
+        "Larger and other pictures:",
+        "The model and where it computes:",
+    ]
+    assert shown.index("--count") < shown.index("Adapters and learned words:") < shown.index("--lora")

@@ -38,6 +38,7 @@ def test_a_model_draws_its_prompts_and_goes_on_where_it_was(rein: Run, tiny: str
     assert done.code == 0 and done.err == ""
     results = json.loads(done.out)
     assert results["drawn_count"] == 4 and results["settings"]["steps"] == "2"
+    assert results["settings"]["model"] == tiny and len(results["settings"]["weights"]) == 64
     drawn = sorted(Path("out").glob("drawn-*/*.png"))
     assert len(drawn) == 4
     times = [path.stat().st_mtime_ns for path in drawn[1:]]
@@ -89,6 +90,8 @@ def test_the_usual_command_needs_no_name(rein: Run, tiny: str) -> None:
         ("pictures a other --pairs", "no picture in a has the name of one in other"),
         ("pictures a --clip nothing", "nothing"),
         ("pictures a --device tpu", "unknown device 'tpu'"),
+        ("pictures a --training b --nearest words", "nearest is 'words': it must be pixels or features or both"),
+        ("pictures other a", "other has 1 picture: a comparison of sets needs 2 at least"),
         ("pictures a --training b", "there are 3 training pictures: 10 at least"),
         ("pictures a b --neighbours 0", "neighbours is 0"),
         ("model pocket", "give either --prompts FILE or --data PICTURES"),

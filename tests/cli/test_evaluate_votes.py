@@ -79,7 +79,7 @@ def server(tmp_path: Path) -> Iterator[VoteServer]:
 def asked(server: VoteServer, path: str = "", body: bytes | None = None, **headers: str) -> tuple[int, bytes]:
     request = urllib.request.Request(server.address + path, body, headers)
     try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=120) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -89,6 +89,7 @@ def asked(server: VoteServer, path: str = "", body: bytes | None = None, **heade
 def test_the_server_gives_the_page_and_stores_votes(server: VoteServer, tmp_path: Path) -> None:
     assert server.address.startswith("http://127.0.0.1:")
     assert asked(server) == (200, PAGE.render().encode())
+    assert asked(server, Host=f"localhost:{server.port}")[0] == 200
     lines = [vote_line(Vote("id", "0001", choice, "alice")) for choice in ("left", "same")]
     for line in lines:
         assert asked(server, "vote", line, **{"Content-Type": "application/json"})[0] == 200
@@ -102,6 +103,7 @@ def test_the_server_gives_the_page_and_stores_votes(server: VoteServer, tmp_path
         ("vote", b'{"study":"id","pair":"0001","choice":"left"}', {"Content-Type": "text/plain"}, 400),
         ("vote", b'{"study":"id","pair":"9","choice":"left"}', {"Content-Type": "application/json"}, 400),
         ("vote", b"[" * 5000, {"Content-Type": "application/json"}, 400),
+        ("vote", b"", {"Content-Type": "application/json"}, 400),
         ("vote", b'{"study":"id"}', {"Content-Type": "application/json", "Host": "evil.example"}, 404),
         ("", None, {"Host": "evil.example"}, 404),
     ],

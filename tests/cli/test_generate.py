@@ -6,7 +6,6 @@ import io
 import json
 import re
 import resource
-import signal
 import subprocess
 import sys
 import time
@@ -18,8 +17,8 @@ from PIL import Image
 from rein.diffusion.samplers import SAMPLERS
 from rein.diffusion.spacing import SPACINGS
 from rein.image_files import read_image, read_texts
+from rein.nn.specs import SD15
 from rein.pipeline import fields
-from rein.pipeline.request import Request
 from tests.cli.conftest import ENVIRONMENT, Run, processor_seconds
 
 
@@ -277,45 +276,6 @@ def test_a_full_disk_keeps_what_is_finished(process: Run, tiny: str, tmp_path: P
     assert json.loads(done.out)["complete"] is False
 
 
-def test_ctrl_c_keeps_what_is_finished(tiny: str, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "rein",
-        "generate",
-        "owl",
-        "-m",
-        tiny,
-        "--steps",
-        "30",
-        "--count",
-        "1000",
-        "-o",
-        "out",
-    ]
-    running = subprocess.Popen(
-        command,
-        env=ENVIRONMENT,
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell starts its background jobs deaf to Ctrl-C, and they hand that on; a person's terminal does not.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert running.stdout is not None
-    told = [running.stdout.readline(), running.stdout.readline()]
-    running.send_signal(signal.SIGINT)
-    rest, errors = running.communicate(timeout=60)
-    assert running.returncode == 130
-    paths = [line.split(": ", 1)[1] for line in "".join([*told, rest]).splitlines()]
-    assert 2 <= len(paths) < 1000
-    assert errors.startswith(f"rein: interrupted: {len(paths)} of 1000 pictures are finished: {paths[0]}, {paths[1]}")
-    assert errors.count("\n") == 1
-    assert sorted(str(path.relative_to(tmp_path)) for path in (tmp_path / "out").iterdir()) == sorted(paths)
-    assert all(read_image(tmp_path / path).size == (32, 32) for path in paths)
-
-
 def test_help_states_the_ranges_and_names(rein: Run) -> None:
     text = " ".join(rein("generate", "--help").out.split())
     for name in (*SAMPLERS, *SPACINGS):
@@ -324,8 +284,8 @@ def test_help_states_the_ranges_and_names(rein: Run) -> None:
     assert f"Pictures, 1 to {fields.MAX_COUNT}," in text
     assert f"Pixels, {fields.MIN_SIDE} to {fields.MAX_SIDE}," in text
     assert f"0 to {fields.MAX_GUIDANCE:g};" in text
-    assert "[default: 20]" in text
-    assert Request(prompt="").steps == 20
+    assert "[default: 20; of few-step models 4]" in text
+    assert SD15.default_steps == 20
     assert 'rein generate "a red apple, flat style"' in text
 
 

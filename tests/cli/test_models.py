@@ -31,7 +31,7 @@ def test_list_names_every_variant_and_where_it_is(rein: Run) -> None:
     assert lines[1].split()[:5] == ["pocket", "128", "x", "128", "flow"]
     told = json.loads(rein("models", "list", "--json").out)
     assert [row["name"] for row in told] == [line.split()[0] for line in lines[1:]]
-    assert [row["name"] for row in told if row["embedded"]] == ["pocket", "pocket-depth"]
+    assert [row["name"] for row in told if row["embedded"]] == ["pocket", "pocket-depth", "pocket-fast"]
     assert {row["name"]: row["size"] for row in told} == {name: spec.native_size for name, spec in VARIANTS.items()}
 
 
@@ -180,6 +180,48 @@ def test_generate_passes_the_choices_in_loading_on(rein: Run, tmp_path: Path) ->
     ):
         done = rein(*words, *more)
         assert done.code == 2 and message in done.err and done.err.count("\n") == 1
+
+
+def test_an_autoencoder_may_come_in_a_folder(rein: Run, tmp_path: Path) -> None:
+    spec, networks = small("sd15")
+    write_diffusers(tmp_path / "model", spec, ModuleSource(networks))
+    words = ("generate", "an owl", "--model", "model", "--steps", 1, "--seed", 1, "--device", "cpu", "-o", "owl.png")
+    for folder in ("model/vae", "model"):
+        assert rein(*words, "--vae", folder).code == 0
+    done = rein(*words, "--vae", "model/scheduler")
+    assert done.code == 2 and "scheduler has no weights" in done.err and done.err.count("\n") == 1
+    told = json.loads(rein("models", "inspect", "model/vae", "--json", "--no-hash").out)
+    assert (told["kind"], Path(told["path"]).name) == ("autoencoder", "diffusion_pytorch_model.safetensors")
+    assert rein("models", "convert", "model", "out.safetensors", "--vae", "model/vae").code == 0
+
+
+@pytest.mark.parametrize(
+    "command", [("generate", "x", "--model", "model"), ("models", "convert", "model", "x.safetensors")]
+)
+def test_a_folder_has_no_averages_to_choose(rein: Run, tmp_path: Path, command: tuple[str, ...]) -> None:
+    spec, networks = small("sd15")
+    write_diffusers(tmp_path / "model", spec, ModuleSource(networks))
+    done = rein(*command, "--ema")
+    assert done.code == 2 and "no averaged (EMA) one" in done.err and done.err.count("\n") == 1
+
+
+def test_inspect_shows_what_an_adapter_does(rein: Run) -> None:
+    name = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn2_to_k"
+    halves = {f"{name}.lora_up.weight": torch.ones(640, 4), f"{name}.lora_down.weight": torch.ones(4, 768)}
+    write_tensors("a", halves | {"lora_unet_other.alpha": torch.ones(())})
+    done = rein("models", "inspect", "a", "--no-hash")
+    assert (done.code, done.err) == (0, "")
+    for line in (
+        "family    sd15",
+        "kind      LoRA (1 layer)",
+        "changes   U-Net (1 layer)",
+        "rank      4",
+        "not used  1 tensor",
+    ):
+        assert line in done.out
+    write_tensors("a", {**halves, f"{name}.lora_up.weight": torch.full((640, 4), torch.nan)})
+    done = rein("models", "inspect", "a", "--json")
+    assert done.code == 1 and "has NaN or infinity" in done.err and json.loads(done.out)["adapter"]["ranks"] == {"4": 1}
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def on_terminal(*arguments: str, folder: Path) -> str:
             break
         seen += part
     os.close(main)
-    assert running.wait(timeout=60) == 0
+    assert running.wait(timeout=300) == 0
     return seen.decode()
 
 

@@ -54,6 +54,15 @@ def test_wildcards_styles_and_networks_are_shown(capsys: pytest.CaptureFixture[s
     assert "network x: U-Net 0.8, text 0.5" in capsys.readouterr().out
 
 
+def test_a_wildcard_without_a_folder_is_told(capsys: pytest.CaptureFixture[str], tiny: str, tmp_path: Path) -> None:
+    note = "note: '__colour__' in the prompt stays as it is: --wildcards says in which folder to find it\n"
+    assert run(["prompt", "explain", "a __colour__ car"]) == 0
+    assert note in capsys.readouterr().out
+    arguments = ["generate", "a __colour__ car", "--model", tiny, "--steps", "1", "--output", str(tmp_path / "a.png")]
+    assert run(arguments) == 0
+    assert note in "".join(capsys.readouterr())
+
+
 def test_a_learned_vocabulary_and_another_dialect(capsys: pytest.CaptureFixture[str]) -> None:
     found = explained(capsys, '("a red apple", "b").blend(1, 0.5)', "--dialect", "compel")
     assert (found["model"], found["window"]) == ("pocket", 30)

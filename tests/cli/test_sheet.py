@@ -103,7 +103,7 @@ def test_ctrl_c_writes_the_sheet_of_what_is_finished(tiny: str, tmp_path: Path) 
     while running.poll() is None and len(list(tmp_path.glob("s/*.png"))) < 2:
         time.sleep(0.05)
     running.send_signal(signal.SIGINT)
-    _, errors = running.communicate(timeout=60)
+    _, errors = running.communicate(timeout=300)
     assert (running.returncode, errors.count("\n")) == (130, 1)
     assert re.match(r"rein: interrupted: \d+ of 500 pictures are finished, on s\.png", errors)
     assert read_image(tmp_path / "s.png").width > 500 * 32

@@ -59,6 +59,11 @@ def test_options_reach_the_request(rein: Run, tiny: str, options: tuple[str, ...
     assert wanted.items() <= request_of(Path("out.png")).items()
 
 
+def test_the_summary_tells_the_size_of_the_larger_picture(rein: Run, tiny: str) -> None:
+    done = rein("generate", "owl", "-m", tiny, "--steps", 1, "--seed", 1, "--hires", 2)
+    assert done.out.startswith("seed 1, 64 x 64, 1 steps of euler")
+
+
 def test_the_masked_part_alone_changes(rein: Run, tiny: str) -> None:
     done = rein("generate", "owl", "-m", tiny, "--steps", 2, "-i", "a.png", "--mask", "m.png", "--mask-blur", 0)
     made, source = np.asarray(read_image(done.last)), np.asarray(read_image("a.png"))
@@ -71,7 +76,10 @@ def test_the_masked_part_alone_changes(rein: Run, tiny: str) -> None:
         (("--strength", "0.5"), "strength is 0.5: it means nothing without init_image"),
         (("--init", "none.png"), "there is no picture none.png"),
         (("--init", "a.png", "--strength", "1.5"), "strength is 1.5: it must be a number from 0 to 1"),
-        (("--init", "a.png", "--depth", "a.png"), "depth_image is 'a.png': model 'small-pocket' is not told it"),
+        (
+            ("--init", "a.png", "--depth", "a.png"),
+            "is not told it; leave it out, or take a model for depth, such as pocket-depth",
+        ),
         (("--init", "a.png", "--outpaint", "left"), "--outpaint 'left': write pixels by side"),
         (("--outpaint", "left=8"), "outpaint is (8, 0, 0, 0): it means nothing without init_image"),
         (("--hires", "1"), "hires_scale is 1.0: it must be a number above 1"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rein.cli.progress import Meter
-from rein.cli.train import Diary, how_to_resume, progress_note
+from rein.cli.train import Diary, how_to_resume, progress_note, speaks
 from rein.training.loop import Report
 from rein.training.prepare import compose_art
 from rein.training.run import StageReport, train_recipe
@@ -55,6 +55,15 @@ def recipe(tmp_path: Path) -> Path:
     path = tmp_path / "tiny recipe.toml"
     path.write_text(RECIPE)
     return path
+
+
+def test_one_process_speaks_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = []
+    for rank in (None, "0", "1"):
+        if rank is not None:
+            monkeypatch.setenv("RANK", rank)
+        told.append(speaks())
+    assert told == [True, True, False]
 
 
 def test_a_run_is_told_line_by_line(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
 
 from rein.errors import DamagedFileError, InputError
 from rein.evaluation.clip import load_clip
@@ -18,6 +19,10 @@ from rein.evaluation.features import features_of
 from rein.evaluation.networks import clip_features, load_features
 from rein.formats.tensors import write_tensors
 from rein.text.tokenizer import clip_tokenizer
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    from torchmetrics.multimodal import CLIPScore
 
 WORDS = ["a red apple", "two dogs in the snow, watercolour", ""]
 
@@ -124,6 +129,47 @@ def test_an_openclip_file_gives_the_same_vectors(tmp_path: Path, pictures: list[
     assert load_features(str(path)).width == 32
 
 
+class Peer(torch.nn.Module):
+    """transformers' model as torchmetrics asks it: for plain vectors."""
+
+    def __init__(self, model: CLIPModel) -> None:
+        super().__init__()
+        self.model, self.config = model, model.config
+
+    def get_image_features(self, pixels: Tensor) -> Tensor:
+        found: Tensor = self.model.get_image_features(pixel_values=pixels).pooler_output
+        return found
+
+    def get_text_features(self, ids: Tensor, mask: Tensor) -> Tensor:
+        found: Tensor = self.model.get_text_features(input_ids=ids, attention_mask=mask).pooler_output
+        return found
+
+
+def peer_processor(text: list[str] | None = None, images: list[Tensor] | None = None, **_: object) -> dict[str, Tensor]:
+    """transformers' own preparation of pictures; the words' tokens without the padding, which the mask takes out."""
+    if images is not None:
+        sizes = {"size": {"shortest_edge": 56}, "crop_size": {"height": 56, "width": 56}}
+        found = CLIPImageProcessorPil(**sizes)(images=images, return_tensors="pt")
+        return {"pixel_values": found["pixel_values"]}
+    ids = clip_tokenizer().batch(text or [], 77)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+@torch.no_grad()
+def test_the_clip_score_equals_torchmetrics(tmp_path: Path, pictures: list[Image.Image]) -> None:
+    model = tiny("quick_gelu", seed=3)
+    write_tensors(tmp_path / "model.safetensors", published(model), {})
+    (tmp_path / "config.json").write_text(json.dumps(model.config.to_dict(), default=str))
+    found = load_clip(tmp_path).scores(pictures, WORDS)
+    wanted = []
+    for picture, words in zip(pictures, WORDS, strict=True):  # one by one: the peer's means may hide a difference
+        metric = CLIPScore(model_name_or_path=lambda: (Peer(model), peer_processor))
+        metric.update(torch.from_numpy(np.array(picture)).permute(2, 0, 1), words)
+        wanted.append(float(metric.compute()))
+    assert max(wanted) > 1, "a score of 0 would be equal too easily"
+    assert found.tolist() == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+
+
 def test_a_picture_is_prepared_as_the_published_models_were(tmp_path: Path) -> None:
     write_tensors(tmp_path / "clip.safetensors", published(tiny("gelu")), {})
     clip = load_clip(tmp_path / "clip.safetensors")
@@ -134,6 +180,15 @@ def test_a_picture_is_prepared_as_the_published_models_were(tmp_path: Path) -> N
     wanted = [(1 - 0.48145466) / 0.26862954, (128 / 255 - 0.4578275) / 0.26130258, (0 - 0.40821073) / 0.27577711]
     torch.testing.assert_close(found.mean(dim=(1, 2)), torch.tensor(wanted), rtol=1e-4, atol=1e-4)
     assert float(found.std(dim=(1, 2)).max()) < 1e-4
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # there are such files, and no other way to write one
+def test_a_program_is_refused_and_the_line_says_what_to_take(tmp_path: Path) -> None:
+    """OpenAI's own files of CLIP are programs: TorchScript."""
+    traced = torch.jit.trace(torch.nn.Linear(2, 2), torch.zeros(1, 2))
+    torch.jit.save(traced, str(tmp_path / "ViT-B-32.pt"))
+    with pytest.raises(DamagedFileError, match=r"TorchScript program.*take the same model's weights"):
+        load_clip(tmp_path / "ViT-B-32.pt")
 
 
 def test_files_that_are_no_clip_are_refused(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from rein.evaluation.comparing import compare_pictures, comparison_json, mean_di
 from rein.evaluation.comparing_reports import compare_reports, is_report, share_difference
 from rein.evaluation.features import finished, judge_network
 from rein.evaluation.intervals import share
-from rein.evaluation.judging import Judges
+from rein.evaluation.judges import Judges
 from rein.evaluation.obedience import Measure
 from rein.evaluation.outcomes import OUTCOMES_NAME, OutcomeRow, read_outcomes
 from rein.evaluation.page import comparison_page, told
@@ -58,7 +58,7 @@ def test_an_interval_holds_no_difference_in_most_trials_of_one_population() -> N
     for seed in range(30):
         random = np.random.default_rng(seed)
         one, other, real = (random.normal(size=(60, 6)).astype(np.float32) for _ in range(3))
-        rows = set_differences((one, other), real, [], JUDGES)
+        rows = finished(set_differences((one, other), real, [], JUDGES))
         wrong += next(row for row in rows if row.key == "kid").verdict != "noise"
     assert wrong <= 5
 

@@ -14,6 +14,8 @@ from rein.errors import InputError
 from rein.evaluation.distances import (
     FEWEST_FRECHET_RESAMPLES,
     FRECHET_RESAMPLES,
+    Estimate,
+    frechet_count,
     frechet_distance,
     frechet_estimate,
     frechet_resamples,
@@ -146,7 +148,19 @@ def test_the_interval_of_an_inception_score_lies_round_it() -> None:
     assert found.value - found.low == pytest.approx(found.high - found.value)
 
 
-@pytest.mark.parametrize("estimate", [frechet_estimate, kernel_estimate])
+def estimated_frechet(first: Vectors, second: Vectors) -> Estimate:
+    """The estimate, with a check that its progress is told."""
+    done, work = [], frechet_estimate(first, second)
+    while True:
+        try:
+            done.append(next(work))
+        except StopIteration as end:
+            assert done == list(range(1, frechet_count(first, second) + 1))
+            found: Estimate = end.value
+            return found
+
+
+@pytest.mark.parametrize("estimate", [estimated_frechet, kernel_estimate])
 def test_an_interval_is_about_as_wide_as_the_figure_varies(estimate: object) -> None:
     """New sets of the same two populations give figures whose spread the interval of one of them tells."""
     assert callable(estimate)
@@ -159,6 +173,15 @@ def test_an_interval_is_about_as_wide_as_the_figure_varies(estimate: object) -> 
         halves.append((found.high - found.low) / 2)
         assert found.low <= found.value <= found.high
     assert np.mean(halves) / (1.96 * np.std(figures, ddof=1)) == pytest.approx(1, abs=0.35)
+
+
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_the_interval_of_a_few_pictures_holds_no_set_of_one_picture(count: int) -> None:
+    """Drawn again, so few are often all the same one, which is at no distance within its set."""
+    random = np.random.default_rng(count)
+    vectors = 1 + 0.01 * random.normal(size=(2, count, 8))
+    found = kernel_estimate(vectors[0], vectors[1])
+    assert -0.1 < found.low <= found.high < 0.1
 
 
 def test_wide_features_are_resampled_less_often() -> None:

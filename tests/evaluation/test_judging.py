@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ import pytest
 from PIL import Image
 
 from rein.errors import DamagedFileError, InputError
-from rein.evaluation.distances import frechet_distance, kernel_distance
+from rein.evaluation.distances import FRECHET_RESAMPLES, frechet_distance, kernel_distance
 from rein.evaluation.features import finished, judge_features, judge_network
-from rein.evaluation.judging import Judges, fid_notes, judge_pictures
+from rein.evaluation.judges import Judges, Stage
+from rein.evaluation.judging import fid_notes, judge_pictures
 from rein.evaluation.networks import load_lpips
 from rein.evaluation.page import judged_page
 from rein.evaluation.picture_lists import PictureList, open_list
@@ -46,6 +48,7 @@ def test_the_figures_are_those_of_the_features(sets: tuple[PictureList, PictureL
         assert far.figure(key).value < near.figure(key).value, key
     assert [figure.key for figure in near.figures] == ["is", "fd", "kid", "precision", "recall", "density", "coverage"]
     assert all(FEATURES.sha256[:10] in figure.network for figure in near.figures)
+    assert near.settings == {"neighbours": "5"}
     assert near.drawn_count == near.real_count == 40 and near.figure("fd").pictures == 40
     assert near.notes[0].startswith("too few pictures for a Fréchet distance: 40 give no full covariance of 192")
 
@@ -54,14 +57,17 @@ def test_progress_is_told_and_results_are_kept(
     sets: tuple[PictureList, PictureList, PictureList], tmp_path: Path
 ) -> None:
     work = judge_pictures(sets[0], Judges(FEATURES), sets[1])
-    names = []
+    stages: list[Stage] = []
     while True:
         try:
-            names.append(next(work).name)
+            stages.append(next(work))
         except StopIteration as end:
             judged = end.value
             break
-    assert list(dict.fromkeys(names)) == [
+    comparing = [stage for stage in stages if stage.name == "comparing the sets"]
+    assert [stage.done for stage in comparing] == list(range(FRECHET_RESAMPLES + 1))
+    assert {(stage.total, stage.unit) for stage in comparing} == {(FRECHET_RESAMPLES, "resamples")}
+    assert list(dict.fromkeys(stage.name for stage in stages)) == [
         "looking at the pictures",
         "looking at the real pictures",
         "comparing the sets",
@@ -101,13 +107,36 @@ def test_prompts_are_asked_for_and_copies_looked_for(
     assert set(judged.chances) == {0, 2}
     figure = judged.results.figure("obedience")
     assert figure.pictures == 2 and figure.value == pytest.approx(np.mean(list(judged.chances.values())))
-    assert judged.results.copies is not None and judged.results.copies.compared == 40
+    assert [(copies.by, copies.compared) for copies in judged.results.copies] == [("pixels", 40), (FEATURES.label, 40)]
     # The pictures have the seed of the first set, so they are its first three.
-    assert [row.nearest for row in judged.neighbours] == [row.place for row in judged.neighbours]
+    for rows in judged.neighbours:
+        assert sorted((row.place, row.nearest) for row in rows) == [(0, 0), (1, 1), (2, 2)]
+        assert max(row.distance for row in rows) < 1e-3
     shown = judged_page(judged, drawn, sets[0]).render()
-    assert shown.count("data:image/png;base64,") == 3 + 2 * 3
-    assert "an owl" in shown and "Nearest training pictures" in shown and "<script>" in shown
+    assert shown.count("data:image/png;base64,") == 3 + 2 * 2 * 3
+    assert "an owl" in shown and "Nearest training pictures, by features" in shown and "<script>" in shown
     assert str(tmp_path) in shown, "whose pictures they are is told here: this page is not blind"
+
+
+def test_one_distance_may_be_asked_for_and_features_are_not_taken_twice(
+    sets: tuple[PictureList, PictureList, PictureList],
+) -> None:
+    def stages(judges: Judges, real: PictureList | None = None) -> tuple[list[str], list[str]]:
+        work, names = judge_pictures(sets[1], judges, real), []
+        while True:
+            try:
+                names.append(next(work).name)
+            except StopIteration as end:
+                return [copies.by for copies in end.value.results.copies], names
+
+    by, names = stages(Judges(FEATURES, training=sets[0], nearest="pixels"))
+    assert by == ["pixels"] and "looking at the training pictures" not in names
+    by, names = stages(Judges(FEATURES, training=sets[0], nearest="features"))
+    assert by == [FEATURES.label] and "looking at the training pictures" in names
+    by, names = stages(Judges(FEATURES, training=sets[0]), sets[0])
+    assert by == ["pixels", FEATURES.label] and "looking at the training pictures" not in names
+    with pytest.raises(InputError, match="nearest is 'words': it must be pixels or features or both"):
+        Judges(FEATURES, nearest="words")
 
 
 @pytest.mark.parametrize(
@@ -122,13 +151,29 @@ def test_too_few_pictures_are_said(count: int, said: str) -> None:
 def test_a_damaged_picture_is_named(tmp_path: Path) -> None:
     place = folder(tmp_path / "a", 3)
     (place / "001.png").write_bytes(b"\x89PNG\r\n\x1a\nno")
-    with pytest.raises(DamagedFileError, match=r"001\.png"):
+    with pytest.raises(DamagedFileError, match=r"a/001\.png"):
         finished(judge_pictures(open_list(place), Judges(FEATURES)))
 
 
+def test_what_can_measure_nothing_is_refused_at_once(sets: tuple[PictureList, PictureList, PictureList]) -> None:
+    blind = replace(FEATURES, name="a network", has_classes=False)
+    with pytest.raises(InputError, match="nothing to measure: a network tells no classes apart; give real pictures"):
+        next(judge_pictures(sets[0], Judges(blind)))
+    for lists in ((sets[0].some([3]), sets[1]), (sets[0], sets[1].some([3]))):
+        with pytest.raises(InputError, match="has 1 picture: a comparison of sets needs 2 at least"):
+            next(judge_pictures(lists[0], Judges(FEATURES), lists[1]))
+
+
 def test_pairs_of_other_sizes_are_refused(tmp_path: Path) -> None:
-    one, other = folder(tmp_path / "a", 1), folder(tmp_path / "b", 1)
-    Image.new("RGB", (20, 30)).save(other / "000.png")
+    one, other = folder(tmp_path / "a", 2), folder(tmp_path / "b", 2)
+    Image.new("RGB", (20, 30)).save(other / "001.png")
     lists = open_list(one), open_list(other)
-    with pytest.raises(InputError, match="need|of different sizes, 64 x 64 and 20 x 30"):
+    with pytest.raises(InputError, match="the pictures called '001' are of different sizes, 64 x 64 and 20 x 30"):
         finished(judge_pictures(lists[0], Judges(FEATURES, pairs=True), lists[1]))
+
+
+def test_a_single_pair_is_compared_as_a_pair_only(sets: tuple[PictureList, PictureList, PictureList]) -> None:
+    alone = sets[0].some([3]), sets[1].some([3])
+    found = finished(judge_pictures(alone[0], Judges(FEATURES, pairs=True), alone[1])).results
+    assert [figure.key for figure in found.figures] == ["is", "psnr", "ssim"]
+    assert found.notes == ("a set of 1 picture is no set: only pairs are compared",)

@@ -1,4 +1,4 @@
-"""Structural similarity against torchmetrics."""
+"""How alike two pictures are, against torchmetrics."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ import torch
 
 from rein.errors import InputError
 from rein.evaluation.likeness import ssim
+from rein.images import psnr
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    from torchmetrics.functional.image import structural_similarity_index_measure
+    from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 
 def test_it_equals_torchmetrics() -> None:
@@ -24,6 +25,15 @@ def test_it_equals_torchmetrics() -> None:
     assert isinstance(wanted, torch.Tensor)
     torch.testing.assert_close(ssim(first, second), wanted, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(ssim(first, first), torch.ones(3))
+
+
+def test_the_signal_to_noise_ratio_equals_torchmetrics() -> None:
+    generator = torch.Generator().manual_seed(1)
+    first = torch.rand(3, 3, 12, 20, generator=generator) * 2 - 1
+    second = first + torch.tensor([0.02, 0.2, 1.0])[:, None, None, None] * torch.randn(first.shape, generator=generator)
+    one, other = (((pixels.clamp(-1, 1) + 1) * 127.5).round() for pixels in (first, second))
+    wanted = peak_signal_noise_ratio(one, other, data_range=255.0, reduction="none", dim=(1, 2, 3))
+    torch.testing.assert_close(psnr(first, second), wanted, rtol=1e-3, atol=0)
 
 
 def test_a_smaller_picture_than_the_window_is_refused() -> None:

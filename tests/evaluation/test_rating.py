@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,8 @@ def test_the_last_vote_of_a_person_on_a_pair_counts(tmp_path: Path) -> None:
     ]
     for name in ("x", "y"):  # without names two files are two people
         (tmp_path / name).write_bytes(vote_line(Vote("id", "0002", "left")))
-    assert len(read_votes([tmp_path / "x", tmp_path / "y"], study)) == 2
+    unnamed = read_votes([tmp_path / "x", tmp_path / "y"], study)
+    assert len(unnamed) == 2 and tally(study, unnamed).raters == 2
 
 
 @pytest.mark.parametrize(
@@ -108,9 +110,18 @@ def test_studies_that_make_no_sense_are_refused(lists: list[PictureList], tmp_pa
     (tmp_path / "s.json").write_text('{"version": 1, "id": "x", "entrants": [], "pairs": [{}]}')
     with pytest.raises(DamagedFileError, match="is no study"):
         read_study(tmp_path / "s.json")
-    write_study(Study(1, "id", ("a",), study_of(2).pairs), tmp_path / "s.json")
+    write_study(Study(1, "id", ("a",), study_of(2).pairs), tmp_path / "short.json")
     with pytest.raises(DamagedFileError, match="is no study of version 1"):
-        read_study(tmp_path / "s.json")
+        read_study(tmp_path / "short.json")
+
+
+def test_a_study_is_not_written_over_another(tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    write_study(study_of(3), path)
+    write_study(study_of(3), path)
+    with pytest.raises(InputError, match="is the study of other pairs, whose votes would be lost: choose another"):
+        write_study(replace(study_of(2), id="other"), path)
+    assert read_study(path) == study_of(3)
 
 
 def test_votes_are_counted_by_entrant_not_by_side() -> None:

@@ -155,7 +155,7 @@ def visited(page: Path, look: str, folder: Path) -> list[dict[str, Any]]:
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
     options += ["--disable-background-networking", "--disable-component-update", "--allow-file-access-from-files"]
     options += [f"--user-data-dir={folder / 'profile'}", "--virtual-time-budget=4000", "--dump-dom", visit.as_uri()]
-    shown = subprocess.run(["chromium", *options], capture_output=True, text=True, timeout=60, check=False).stdout
+    shown = subprocess.run(["chromium", *options], capture_output=True, text=True, timeout=300, check=False).stdout
     found = re.search(r"SAID(\[.*\])DIAS", shown)
     assert found is not None
     all_said: list[dict[str, Any]] = json.loads(found[1])

@@ -166,6 +166,9 @@ def test_numbers_for_people() -> None:
         *("789", "45.6 k", "1.23 M", "1000 M", "2.5 G")
     ]
     assert [duration(seconds) for seconds in (0.00056, 0.034, 1.23)] == ["0.56 ms", "34 ms", "1.2 s"]
+    assert [duration(seconds) for seconds in (0.0996, 0.41, 0.9994, 14.2, 361)] == [
+        "100 ms", "410 ms", "999 ms", "14 s", "361 s"
+    ]  # fmt: skip
 
 
 def test_the_command_draws_a_model(rein: Run, tiny: str, tmp_path: Path) -> None:

@@ -121,6 +121,19 @@ def test_a_family_that_nobody_knows_is_described() -> None:
     assert seen.note.startswith("a U-Net that no family has: 7 channels in, levels [320, 640, 1280, 1280]")
 
 
+@pytest.mark.parametrize("end", ["input_blocks.0.0.weight", "out.2.weight"])
+def test_a_unet_that_lacks_its_first_or_last_layer_is_one_still(end: str) -> None:
+    infos = dict(FULL["sdxl"])
+    del infos[f"model.diffusion_model.{end}"]
+    seen = found(infos)
+    assert (seen.kind, seen.family) == ("model", "sdxl")
+
+
+def test_a_hypernetwork_is_called_so() -> None:
+    infos = {f"768.{side}.linear.{layer}.weight": Shape((768, 768)) for side in (0, 1) for layer in (0, 1)}
+    assert found(infos).kind == "hypernetwork" and "which Rein does not use" in found(infos).note
+
+
 def test_a_file_of_reins_own_tells_what_it_is() -> None:
     wide = replace(SD15, name="wide", unet=replace(SD15.unet, heads=(4, 4, 4, 4)), native_size=640)
     seen = detect(FULL["sd15"], file_metadata(wide))

@@ -72,7 +72,7 @@ def test_only_embedded_models_lend(form: Path, name: object) -> None:
     content = json.loads((form / "model.json").read_text())
     content["files"][TOWER]["of"] = name
     (form / "model.json").write_text(json.dumps(content))
-    with pytest.raises(DamagedFileError, match="only embedded models lend files: pocket, pocket-depth"):
+    with pytest.raises(DamagedFileError, match="only embedded models lend files: pocket, pocket-depth, pocket-fast"):
         load_model(form)
 
 

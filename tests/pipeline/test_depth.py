@@ -49,7 +49,7 @@ def picture() -> Image.Image:
     return Image.fromarray(np.random.default_rng(4).integers(0, 256, (48, 80, 3), dtype=np.uint8))
 
 
-def test_the_estimate_is_the_model_s(folder: Path, picture: Image.Image) -> None:
+def test_the_estimate_is_the_model_s(folder: Path, picture: Image.Image, capfd: pytest.CaptureFixture[str]) -> None:
     from transformers import DPTForDepthEstimation
 
     seen = (pil_to_tensor(picture.resize((64, 64), Image.Resampling.BICUBIC)) + 1) / 2
@@ -58,7 +58,9 @@ def test_the_estimate_is_the_model_s(folder: Path, picture: Image.Image) -> None
     with torch.no_grad():
         found = DPTForDepthEstimation.from_pretrained(folder).eval()(seen[None]).predicted_depth
         expected = torch.nn.functional.interpolate(found[None], (48, 80), mode="bicubic")[0, 0]
+    capfd.readouterr()
     depth = estimate_depth(str(folder), picture)
+    assert capfd.readouterr() == ("", ""), "the library's progress bars are off"
     assert depth.shape == (48, 80) and depth.std() > 0
     assert np.abs(depth - expected.numpy()).max() < 1e-5 * np.abs(expected.numpy()).max()
 

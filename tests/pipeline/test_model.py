@@ -37,9 +37,8 @@ def test_device_and_number_format_are_chosen(tiny_model_folder: Path) -> None:
 
 
 def test_an_unknown_name_gives_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match="unknown model 'poket': did you mean 'pocket'\\? Known: pocket, pocket-depth; or give a mod"
-    ):
+    told = "unknown model 'poket': did you mean 'pocket'\\? Known: pocket, pocket-depth, pocket-fast; or give a mod"
+    with pytest.raises(InputError, match=told):
         load("poket")
     with pytest.raises(InputError, match="unknown model"):
         load(tmp_path / "missing")

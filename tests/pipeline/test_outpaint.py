@@ -54,3 +54,12 @@ def test_the_canvas_keeps_the_picture_and_goes_on_with_its_colours() -> None:
     whole = np.asarray(outpaint.canvas(Image.fromarray(pixels), (12, 0, 12, 4)))
     assert whole.shape == (64, 144, 3) and np.array_equal(whole[:60, 12:132], pixels)
     assert whole[30, 2, 0] > 200 > 50 > whole[30, 2, 2] and whole[30, 142, 2] > 200
+
+
+def test_what_lies_inside_does_not_colour_the_canvas_and_nothing_fine_is_drawn_far_out() -> None:
+    pixels = np.full((64, 64, 3), 255, dtype=np.uint8)
+    pixels[8:56, 8:56] = (200, 0, 0)
+    assert (np.asarray(outpaint.canvas(Image.fromarray(pixels), (64, 64, 64, 64)))[:64] == 255).all()
+    pixels[::2] = 0
+    left = np.asarray(outpaint.canvas(Image.fromarray(pixels), (40, 0, 0, 0)))[:, :40, 0].astype(int)
+    assert np.ptp(left[16:48, 39]) == 255 and np.ptp(left[16:48, 10]) < 10

@@ -125,6 +125,6 @@ def _cpu() -> Any:
 
 
 def test_planning_draws_nothing_that_is_kept_and_is_quick(pocket: Model) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     plan(pocket.parts, REQUEST.replace(steps=1000))
-    assert time.perf_counter() - began < 20
+    assert time.process_time() - began < 20

@@ -19,7 +19,7 @@ from rein.nn.specs import POCKET, SD15, SDXL
 from rein.pipeline.request import Request
 
 NAN, INFINITY = float("nan"), float("inf")
-WHOLE = ["1", 1.0, 1.5, True, NAN, INFINITY, None, [1]]
+WHOLE = ["1", 1.0, 1.5, True, NAN, INFINITY, [1]]
 REAL = ["1", True, NAN, INFINITY, -INFINITY, [1.0]]
 
 WRONG: dict[str, list[Any]] = {
@@ -42,7 +42,7 @@ WRONG: dict[str, list[Any]] = {
     "sigma_min": [0.0, 2.0**20 + 1, *REAL],
     "sigma_max": [0.0, 2.0**20 + 1, *REAL],
     "seed": [-1, 2**63, "7", 7.0, True, NAN],
-    "count": [0, 1001, *WHOLE],
+    "count": [0, 1001, None, *WHOLE],
     "dialect": [5, "a111", ""],
     "emphasis": [5, "strong", ""],
     "clip_skip": [0, 33, *WHOLE],
@@ -77,14 +77,14 @@ WRONG: dict[str, list[Any]] = {
     "init_image": [5, "", "a\0b", ["a.png"], b"a"],
     "strength": [-0.1, 1.1, *REAL],
     "resize": [None, "zoom", 1],
-    "loops": [0, 101, *WHOLE],
+    "loops": [0, 101, None, *WHOLE],
     "loop_strength": [0.05, 2.1, None, *REAL],
     "mask": [5, "", "a\0b", ["a.png"]],
     "mask_invert": [None, 1, "yes"],
     "mask_blur": [-0.1, 256.1, None, *REAL],
     "masked_content": [None, "noisy", 1],
     "only_masked": [None, 1, "yes"],
-    "mask_padding": [-1, 1025, *WHOLE],
+    "mask_padding": [-1, 1025, None, *WHOLE],
     "soft_mask": [None, 1, "yes"],
     "outpaint": [(0, 0, 0, 0), (8, 8), (-8, 0, 0, 0), (0, 0, 0, 4097), 64, "left=8", (8.5, 0, 0, 0)],
     "depth_image": [5, "", "a\0b"],
@@ -226,7 +226,7 @@ def test_a_request_cannot_be_changed_but_replaced() -> None:
     request = Request(prompt="apple")
     with pytest.raises(Exception, match="frozen"):
         request.steps = 3
-    assert request.replace(steps=3).steps == 3 and request.steps == 20
+    assert request.replace(steps=3).steps == 3 and request.steps is None
     with pytest.raises(InputError, match="steps is 0"):
         request.replace(steps=0)
     with pytest.raises(InputError, match="unknown option"):
@@ -304,6 +304,15 @@ def test_what_is_given_is_kept_and_labels_become_names() -> None:
     resolved = request.resolved(SD15)
     assert (resolved.width, resolved.height, resolved.guidance_scale, resolved.seed) == (64, 32, 0, 0)
     assert (resolved.sampler, resolved.spacing, resolved.eta) == ("euler_ancestral", "karras", 0)
+
+
+def test_steps_are_the_models_own_unless_asked_for() -> None:
+    request = Request(prompt="a")
+    assert request.resolved(POCKET).step_count == 20
+    assert request.resolved(replace(POCKET, default_steps=4)).step_count == 4
+    assert request.replace(steps=9).resolved(replace(POCKET, default_steps=4)).step_count == 9
+    with pytest.raises(ValueError, match="not resolved"):
+        assert request.step_count
 
 
 def test_a_sampler_brings_its_own_spacing_where_levels_are_discrete() -> None:

@@ -49,7 +49,7 @@ def relative_error(ours: Tensor, theirs: Tensor) -> float:
 def passes(parts: LoadedModel, request: Request, x: Tensor, steps: int = 1) -> tuple[list[Tensor], list[int]]:
     """What the denoiser says at its first levels, and the batch of each pass through the U-Net."""
     schedule = make_schedule(**asdict(parts.spec.schedule))
-    sigmas = spaced_sigmas("linspace", request.steps, schedule)
+    sigmas = spaced_sigmas("linspace", request.step_count, schedule)
     batches: list[int] = []
     hook = parts.unet.register_forward_hook(lambda module, arguments, output: batches.append(len(output)))
     try:

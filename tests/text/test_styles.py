@@ -37,6 +37,8 @@ def test_styles_are_added_in_order(names: list[str], prompt: str, negative: str)
 def test_an_unknown_style_names_the_nearest() -> None:
     with pytest.raises(InputError, match="unknown style 'Fram': did you mean 'Frame'"):
         find_style("Fram", KNOWN)
+    with pytest.raises(InputError, match="did you mean 'Only negative'.* .rein prompt styles lists them."):
+        find_style("negative", KNOWN)
 
 
 def test_a_file_in_that_programs_form(tmp_path: Path) -> None:

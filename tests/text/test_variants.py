@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rein.errors import InputError
-from rein.text.variants import MAX_NESTING, Draws, expand
+from rein.text.variants import MAX_NESTING, Draws, expand, wildcards_in
 from rein.text.wildcards import MAX_BYTES, WildcardFolder
 
 
@@ -78,6 +78,10 @@ def folder(tmp_path: Path) -> WildcardFolder:
     (tmp_path / "cards" / "empty.txt").write_text("# nothing\n\n")
     (tmp_path / "cards" / "binary.txt").write_bytes(b"\xff\xfe\x00")
     return WildcardFolder(tmp_path / "cards")
+
+
+def test_the_names_of_wildcards_are_found() -> None:
+    assert wildcards_in("a __red__ {__b/c__|2} __red__ __init _x_ ____ \\{") == ("red", "b/c")
 
 
 def test_wildcards_are_lines_of_files(folder: WildcardFolder) -> None:

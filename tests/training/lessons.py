@@ -1,14 +1,7 @@
-"""Small models of every family with a few random latents to learn: the least that teaching can be tried on.
-
-Run as a program, `python -m tests.training.lessons FOLDER OBJECTIVE`, it trains and kills itself after step 5, when the
-state of step 3 is on the disk.
-"""
+"""Small models of every family with a few random latents to learn: the least that teaching can be tried on."""
 
 from __future__ import annotations
 
-import os
-import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +31,7 @@ COMMON: dict[str, Any] = {
     "seed": 3,
 }
 Teaching = FinetuneObjective | LoraObjective | InversionObjective
-OBJECTIVES = ("finetune", "lora", "inversion", "prior")
+OBJECTIVES = ("finetune", "lora", "inversion", "prior", "answers")
 
 
 def model(family: str) -> LoadedModel:
@@ -59,7 +52,7 @@ def latents(count: int, caption: str, seed: int = 0, sizes: tuple[tuple[int, int
 
 
 def objective(name: str, family: str = "sd1", **options: Any) -> Teaching:
-    """One of `OBJECTIVES`: "prior" is LoRA of towers too, with pictures of a class."""
+    """One of `OBJECTIVES`: "prior" is LoRA of towers too, with pictures of a class, "answers" with those kept."""
     values = COMMON | options
     if name == "finetune":
         whole = FinetuneTable(objective="finetune", text_rate=5e-4, **values)
@@ -71,7 +64,9 @@ def objective(name: str, family: str = "sd1", **options: Any) -> Teaching:
         return LoraObjective(
             model(family), LoraTable(objective="lora", **{"rank": 2, **values}), Lessons(latents(4, "a"))
         )
-    prior = {"prompt": "an apple", "pictures": 3}
+    prior = {"prompt": "an apple", "others": ("a pear",), "pictures": 3}
+    if name == "answers":
+        prior |= {"keep": "answers", "answers": 2}
     adapter = LoraTable(objective="lora", rank=2, text_rate=5e-4, prior=prior, **values)  # type: ignore[arg-type]
     lessons = Lessons(latents(4, "a red apple"), (), latents(3, "an apple", 2), {"rein.base": "a hash"})
     return LoraObjective(model(family), adapter, lessons)
@@ -79,18 +74,3 @@ def objective(name: str, family: str = "sd1", **options: Any) -> Teaching:
 
 def loop(folder: Path, made: Teaching) -> Loop:
     return Loop(made, made.table, folder, RECIPE)
-
-
-def crash(folder: Path, name: str) -> None:
-    """Train, keep the state of step 3, and die after step 5 by SIGKILL, which nothing can catch."""
-    made = loop(folder, objective(name, checkpoint_minutes=1e-9))
-    for report in made.run():
-        if report.step == 3:
-            made.table = made.table.model_copy(update={"checkpoint_minutes": NEVER})
-        if report.step == 5:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    torch.set_num_threads(1)
-    crash(Path(sys.argv[1]), sys.argv[2])

@@ -10,11 +10,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rein.errors import InputError
 from rein.formats.tensors import read_tensors
 from rein.nn.autoencoder import Autoencoder
 from rein.training.autoencoder import FILE_NAME, AutoencoderObjective, gradient_difference
+from rein.training.loop import Loop
 from rein.training.objective import Batch
-from tests.training.tiny import CONFIG, loop, objective, pictures, table
+from tests.training.tiny import CONFIG, RECIPE, loop, objective, pictures, table
 
 ROWS = [3, 17, 4, 20]
 
@@ -199,3 +201,38 @@ def test_a_sample_shows_pictures_above_their_reconstructions(trained: Autoencode
     sheet = trained.sample()
     assert sheet.width >= 6 * 32 and 2 * 32 <= sheet.height < 3 * 32
     assert trained.sample().tobytes() == sheet.tobytes()
+
+
+ENCODER = ("encoder.", "quant_conv.")
+
+
+def taught(folder: Path, **options: object) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights of an autoencoder before it was taught further, and those that were saved afterwards."""
+    torch.manual_seed(3)
+    start = Autoencoder(CONFIG)
+    before = {name: value.clone() for name, value in start.state_dict().items()}
+    settings = table(steps=3, adversarial_from=0.5, **options)
+    made = AutoencoderObjective(CONFIG, settings, pictures(24), pictures(6, seed=1), start)
+    run = Loop(made, settings, folder, RECIPE)
+    list(run.run())
+    run.finish(folder)
+    assert all(torch.equal(value, before[name]) for name, value in start.state_dict().items())
+    return before, read_tensors(folder / FILE_NAME)
+
+
+def test_one_that_goes_on_keeps_its_latents_to_the_last_bit(tmp_path: Path) -> None:
+    before, after = taught(tmp_path)
+    same = {name for name, value in before.items() if torch.equal(value, after[name])}
+    assert same == {name for name in before if name.startswith(ENCODER)}
+
+
+def test_all_of_one_that_goes_on_learns_if_asked_for(tmp_path: Path) -> None:
+    """Its latents keep about their scale: they are not whitened."""
+    before, after = taught(tmp_path, learns="all", ema=0.0)
+    assert not any(torch.equal(value, after[name]) for name, value in before.items() if "weight" in name)
+    assert all(torch.allclose(value, after[name], atol=0.05) for name, value in before.items())
+
+
+def test_a_decoder_alone_needs_an_encoder_to_go_on_from() -> None:
+    with pytest.raises(InputError, match="name a model to go on from, model.start"):
+        objective(table(learns="decoder"))

@@ -15,7 +15,8 @@ from rein.nn.initial import widened
 from rein.nn.specs import ModelSpec, with_extra_channels
 from rein.pipeline.conditioning import blank_channels
 from rein.training.forms import FormObjective, chosen_captions
-from rein.training.shown_data import depth_set, hole, inpainting_set
+from rein.training.lessons import Drawn
+from rein.training.shown_data import depth_set, hole, inpainting_set, plain_set
 from rein.training.tables_forms import FormTable
 from tests.data.drawings import drawn_options
 from tests.training.forms import loop_values, shown_set, small_model, trained, weights
@@ -98,25 +99,24 @@ def test_a_sheet_shows_the_map_above_the_picture() -> None:
 def test_depth_of_drawings_becomes_channels(tmp_path: Path) -> None:
     base = small_model("pocket")
     dataset = DepthDataset(ArtDataset(drawn_options(tmp_path, size=64), "train"))
-    path = tmp_path / "run" / "depth.safetensors"
-    found = depth_set(dataset, 5, base, path)
+    found = depth_set(dataset, 5, base, tmp_path / "run")
     unit = base.spec.autoencoder.downscale
     side = dataset.dataset.options.size // unit
     assert found.latents.shape == (5, base.spec.autoencoder.latent_channels, side, side)
     assert found.extra.shape == (5, 2, 1, side, side)
     rough = found.extra[:, 1]
     assert rough.amin((1, 2, 3)).eq(-1).all() and rough.amax((1, 2, 3)).eq(1).all(), "from far to near"
+    [path] = (tmp_path / "run").iterdir()
     stamp = path.stat().st_mtime_ns
-    again = depth_set(dataset, 5, base, path)
+    again = depth_set(dataset, 5, base, tmp_path / "run")
     assert torch.equal(again.latents, found.latents) and again.captions == found.captions
     assert path.stat().st_mtime_ns == stamp, "it was read, not made"
-    assert len(depth_set(dataset, 6, base, path)) == 6
+    assert len(depth_set(dataset, 6, base, tmp_path / "run")) == 6
 
 
 def test_masks_hide_what_is_to_be_painted(tmp_path: Path) -> None:
     base = small_model("sd1")
-    chosen = pictures(4)
-    found = inpainting_set(chosen, [("a disc",)] * 4, base, tmp_path / "masks.safetensors", "discs")
+    found = inpainting_set(Drawn(list(pictures(4)), [("a disc",)] * 4), base, tmp_path)
     channels = base.spec.autoencoder.latent_channels
     assert found.extra.shape[2] == 1 + channels
     mask = found.extra[:, :, :1]
@@ -130,9 +130,9 @@ def test_masks_hide_what_is_to_be_painted(tmp_path: Path) -> None:
 
 
 def test_captions_are_drawn_or_dropped_by_lot() -> None:
-    captions = [("a", "b"), ("c",)]
+    shown = plain_set(torch.zeros(2, 4, 4, 4), [("a", "b"), ("c",)])
     lots = torch.tensor([[0.05, 0.5, 0.9], [0.0, 0.99, 0.4]])
-    assert chosen_captions(captions, torch.tensor([0, 0, 1]), lots, 0.1) == ["", "b", "c"]
+    assert chosen_captions(shown, torch.tensor([0, 0, 1]), lots, 0.1) == ["", "b", "c"]
 
 
 @pytest.mark.parametrize("wrong", [{"form": "height"}, {"blank": 1.0}, {"caption_dropout": -0.1}, {"steps": 0}])

@@ -15,7 +15,7 @@ from torch import nn
 
 from rein.errors import DamagedFileError, InputError
 from rein.formats.tensors import read_header, read_tensors, write_tensors
-from rein.training.interrupt import HeldInterrupt
+from rein.interrupt import HeldInterrupt
 from rein.training.loop import Loop
 from rein.training.objective import Batch, Losses
 from rein.training.state import FILE_NAME

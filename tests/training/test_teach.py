@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,8 +20,6 @@ from rein.training.teach import TeachObjective
 from tests.pipeline.small import SPECS
 from tests.training.lessons import OBJECTIVES, latents, loop, model, objective
 from tests.training.tiny import same, state
-
-ROOT = Path(__file__).parent.parent.parent
 
 
 def weights(made: TeachObjective) -> dict[str, Tensor]:
@@ -49,12 +43,12 @@ def test_every_family_learns_and_nothing_else_changes(name: str, family: str, tm
         assert not learned, "weights of the model itself stay, bit for bit"
         assert bool(changed) == (name != "inversion")
     assert reports[-1].sample == tmp_path / "sample-000006.png"
-    assert ("class_drift" in reports[-1].validation) == (name == "prior")
+    assert ("class_drift" in reports[-1].validation) == (name in ("prior", "answers"))
     assert (tmp_path / "samples.html").read_text().count("<img") == 1
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_killed_run_is_continued_bit_for_bit(name: str, tmp_path: Path) -> None:
+def test_a_run_that_is_broken_off_is_continued_bit_for_bit(name: str, tmp_path: Path) -> None:
     run = loop(tmp_path / "broken", objective(name, checkpoint_minutes=1e-9)).run()
     for _ in range(3):
         assert next(run).saved
@@ -64,20 +58,6 @@ def test_a_killed_run_is_continued_bit_for_bit(name: str, tmp_path: Path) -> Non
     list(resumed.run())
     list(loop(tmp_path / "whole", objective(name)).run())
     assert same(state(tmp_path / "whole"), state(tmp_path / "broken"))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_a_process_that_dies_is_continued_bit_for_bit(name: str, tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": f"{ROOT / 'src'}{os.pathsep}{ROOT}", "ACCELERATE_USE_CPU": "1"}
-    command = [sys.executable, "-m", "tests.training.lessons", str(tmp_path / "killed"), name]
-    done = subprocess.run(command, env=environment | {"OMP_NUM_THREADS": "1"}, capture_output=True, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
-    resumed = loop(tmp_path / "killed", objective(name))
-    assert resumed.resume() == 3
-    list(resumed.run())
-    list(loop(tmp_path / "whole", objective(name)).run())
-    assert same(state(tmp_path / "whole"), state(tmp_path / "killed"))
 
 
 def test_a_state_holds_what_learns_and_not_the_model(tmp_path: Path) -> None:
@@ -127,7 +107,7 @@ def test_recomputed_blocks_give_the_same_and_keep_less(tmp_path: Path) -> None:
 def test_preflight_changes_nothing_and_refuses_what_does_not_fit(tmp_path: Path) -> None:
     plain, looked = loop(tmp_path / "plain", objective("lora")), loop(tmp_path / "looked", objective("lora"))
     plan = looked.preflight()
-    assert 0 < plan.learning < plan.all_parameters and plan.seconds > 0
+    assert 0 < plan.learning < plan.all_parameters and (plan.seconds or 0.0) > 0
     assert "weights learn" in plan.told() and "minutes" in plan.told()
     for made in (plain, looked):
         list(made.run())

@@ -1,6 +1,7 @@
-"""What several processes train: run by a launcher as `python -m tests.training.together FOLDER BATCH ACCUMULATION`.
+"""What several processes train, run by a launcher: `-m tests.training.together RECIPE FOLDER N [die]`.
 
-The first process writes its final state into FOLDER. With "die" as a fourth word the last process ends after step 2.
+The first process writes its final state into FOLDER. N batches make a step. With "die" the second process ends itself
+after step 2.
 """
 
 from __future__ import annotations
@@ -15,26 +16,13 @@ import torch
 from rein.training.run import train_recipe
 
 
-def main(folder: Path, model: str, pictures: str, batch: int, accumulation: int, die: bool) -> None:
+def main(recipe: Path, folder: Path, accumulation: int, die: bool) -> None:
     torch.set_num_threads(1)
-    changes = (
-        f"data.folder={pictures}",
-        f"model.start={model}",
-        "data.size=32",
-        "stage.steps=4",
-        f"stage.batch_size={batch}",
-        f"stage.accumulation={accumulation}",
-        'stage.precision="fp32"',
-        "stage.sample_steps=1",
-        "stage.text_rate=1e-3",
-        "stage.checkpoint_minutes=1e-9",
-        'stage.samples=["an apple"]',
-    )
     resume = (folder / "recipe.json").exists()
-    for news in train_recipe(Path("lora"), folder, resume, changes=changes):
+    for news in train_recipe(recipe, folder, resume, changes=(f"stage.accumulation={accumulation}",)):
         if die and news.report is not None and news.report.step == 2 and os.environ["RANK"] == "1":
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2], sys.argv[3], int(sys.argv[4]), int(sys.argv[5]), "die" in sys.argv[6:])
+    main(Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), "die" in sys.argv[4:])

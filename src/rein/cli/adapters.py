@@ -10,23 +10,35 @@ import typer
 
 from rein.errors import InputError, quoted
 
+_PANEL = "Adapters and learned words"
+
 LoraFiles = Annotated[
     list[str] | None,
     typer.Option(
         "--lora",
         metavar="FILE:W[:T]",
+        rich_help_panel=_PANEL,
         help="An adapter (LoRA and its relatives), its weight, and another for the text towers. May be repeated.",
     ),
 ]
 LoraFolder = Annotated[
-    str | None, typer.Option(metavar="DIR", help="Where <lora:name:weight> in the prompt finds its file.")
+    str | None,
+    typer.Option(metavar="DIR", rich_help_panel=_PANEL, help="Where <lora:name:weight> in the prompt finds its file."),
 ]
 EmbeddingFiles = Annotated[
     list[str] | None,
-    typer.Option("--embedding", metavar="FILE", help="A learned word, called by the file's name. May be repeated."),
+    typer.Option(
+        "--embedding",
+        metavar="FILE",
+        rich_help_panel=_PANEL,
+        help="A learned word, called by the file's name. May be repeated.",
+    ),
 ]
 EmbeddingFolder = Annotated[
-    str | None, typer.Option(metavar="DIR", help="Learned words; those are read whose names are in the prompt.")
+    str | None,
+    typer.Option(
+        metavar="DIR", rich_help_panel=_PANEL, help="Learned words; those are read whose names are in the prompt."
+    ),
 ]
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)")

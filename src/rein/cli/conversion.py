@@ -40,7 +40,7 @@ StoredType = Annotated[
     str | None,
     typer.Option("--dtype", metavar="TYPE", help="Store as fp32, fp16, bf16, fp8 or fp8-e5m2. As it is, if left out."),
 ]
-OtherVae = Annotated[str | None, typer.Option("--vae", metavar="FILE", help="Put the autoencoder of FILE in.")]
+OtherVae = Annotated[str | None, typer.Option("--vae", metavar="PATH", help="Put the autoencoder of PATH in.")]
 
 
 @models.command("convert", epilog=_CONVERT_EXAMPLES)
@@ -68,7 +68,7 @@ def convert(
     from rein.formats.single import LoadOptions
 
     told: Any = prediction
-    options = LoadOptions(_path(vae), _one_of("--prediction", told, ("epsilon", "v")), ema, variant)
+    options = LoadOptions(_autoencoder(vae), _one_of("--prediction", told, ("epsilon", "v")), ema, variant)
     form: Any = _one_of("--to", to, ("file", "diffusers", "rein"))
     _report(work(Path(source), Path(target), Conversion(form, _stored(dtype), prune, options)), as_json)
 
@@ -101,7 +101,7 @@ def merge(
 
     opened = [open_model(Path(source)) for source in sources]
     chosen = {} if blocks is None else parse_blocks(blocks, opened[0].spec)
-    recipe = Recipe(weight, chosen, _path(vae), _adapters(lora or [], opened[0]), _stored(dtype))
+    recipe = Recipe(weight, chosen, _autoencoder(vae), _adapters(lora or [], opened[0]), _stored(dtype))
     target = Path(output)
     form: Any = "file" if target.suffix.lower() == ".safetensors" else "rein"
     _report(work(target, opened, recipe, form), as_json)
@@ -127,8 +127,10 @@ def _stored(dtype: str | None) -> torch.dtype | None:
     return None if dtype is None else STORED_TYPES[str(_one_of("--dtype", dtype, tuple(STORED_TYPES)))]
 
 
-def _path(text: str | None) -> Path | None:
-    return None if text is None else Path(text)
+def _autoencoder(text: str | None) -> Path | None:
+    from rein.pipeline.loading import autoencoder_file
+
+    return None if text is None else autoencoder_file(text)
 
 
 def _one_of(option: str, value: str | None, known: tuple[str, ...]) -> Any:

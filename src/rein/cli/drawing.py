@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rein.cli.preview import Previews
 from rein.cli.progress import Meter, Pace
 from rein.errors import OutputError
-from rein.places import Place
+from rein.interrupt import HeldInterrupt
+from rein.places import Place, written_free
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,6 +42,7 @@ class Drawing:
     _model: Model | None = None
     _current: GenerationStep | None = None
     _quality: int | None = None
+    _size: tuple[int, int] = (0, 0)
     _images: list[Image.Image] = field(default_factory=list)
     _told: list[str] = field(default_factory=list)
 
@@ -101,8 +103,10 @@ class Drawing:
         assert self._model is not None and self._request is not None
         from rein.pipeline.generate import run
         from rein.pipeline.job import prepare
+        from rein.pipeline.words import left_as_written
 
         job = prepare(self._model.parts, self._request)
+        self._tell(left_as_written(self._request), meter)
         if grid:
             self._check_sheet(job)
         count, size, pace = self._request.count, 1, Pace()
@@ -138,17 +142,27 @@ class Drawing:
         notes = result.notes.get(result.seeds[0], ())
         self.settings = manifest(result.request, result.provenance, notes) | result.records()
         self._images += result.images if keep else []
+        self._size = result.images[0].size
         for image, seed in zip(result.images, result.seeds, strict=True):
-            try:
-                [path] = replace(result, images=[image], seeds=[seed]).save(self._place, quality=self._quality)
-            except OutputError as error:
-                kept = f"{len(self.paths)} of {result.request.count} pictures are finished and kept"
-                raise OutputError(f"{error} ({kept})") from error
-            self.seeds.append(seed)
-            self.paths.append(path)
-            self._tell((*result.notes.get(seed, ()), *_left_out(path)), meter)
-            if aloud and not self.quiet:
-                meter.say(f"seed {seed}: {path}")
+            with HeldInterrupt() as held:  # a picture that is there is told of
+                path = self._save_one(replace(result, images=[image], seeds=[seed]))
+                self._tell((*result.notes.get(seed, ()), *_left_out(path)), meter)
+                if aloud and not self.quiet:
+                    meter.say(f"seed {seed}: {path}")
+            if held.asked:
+                raise KeyboardInterrupt
+
+    def _save_one(self, result: Result) -> Path:
+        """Save the one picture of a result."""
+        assert self._place is not None
+        try:
+            [path] = result.save(self._place, quality=self._quality)
+        except OutputError as error:
+            kept = f"{len(self.paths)} of {result.request.count} pictures are finished and kept"
+            raise OutputError(f"{error} ({kept})") from error
+        self.seeds += result.seeds
+        self.paths.append(path)
+        return path
 
     def _lay_out(self) -> None:
         """Save a sheet of all pictures, each with its seed and the prompt below it."""
@@ -157,10 +171,12 @@ class Drawing:
 
         assert self._place is not None
         labels = [self._label(seed) for seed in self.seeds]
-        path = self._place.sheet(self.seeds[0])
-        texts = {"rein": json.dumps(self.settings, ensure_ascii=False)}
-        write_image(grid(self._images, labels=labels), path, texts, self._quality)
-        self.sheet = path
+        sheet, texts = grid(self._images, labels=labels), {"rein": json.dumps(self.settings, ensure_ascii=False)}
+
+        def write(path: Path) -> None:
+            write_image(sheet, path, texts, self._quality, replace=False)
+
+        self.sheet = written_free(self._place.sheet(self.seeds[0]), write)
 
     def _label(self, seed: int) -> str:
         assert self._request is not None
@@ -212,7 +228,7 @@ class Drawing:
         request = self.settings["request"]
         what = f"seed {self.seeds[0]}" if len(self.seeds) == 1 else f"{len(self.seeds)} pictures"
         how = f"{request['steps']} steps of {request['sampler']}, guidance {request['guidance_scale']:g}"
-        return f"{what}, {request['width']} x {request['height']}, {how}, {self.seconds:.1f} s"
+        return f"{what}, {self._size[0]} x {self._size[1]}, {how}, {self.seconds:.1f} s"
 
     def _last_line(self) -> Path:
         if self.sheet is not None:

@@ -80,7 +80,10 @@ ArtFolder = Annotated[
 Concepts = Annotated[
     int, typer.Option(parser=whole, metavar="N", help="How many concepts of the list it was trained on.")
 ]
-Steps = Annotated[int, typer.Option(parser=whole, metavar="N", help="Sampling steps of each picture, 1 to 1000.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(parser=whole, metavar="N", help="Sampling steps of each picture. [default: the model's own]"),
+]
 ChooseClaims = Annotated[
     bool,
     typer.Option(
@@ -99,7 +102,7 @@ def evaluate(
     output: Output = None,
     art: ArtFolder = None,
     concepts: Concepts = 330,
-    steps: Steps = 20,
+    steps: Steps = None,
     choose_claims: ChooseClaims = False,
     card: Card = None,
     device: Device = "auto",

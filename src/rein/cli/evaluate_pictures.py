@@ -17,7 +17,7 @@ from rein.errors import InputError, InterruptedWork
 
 if TYPE_CHECKING:
     from rein.evaluation.comparing import Comparison
-    from rein.evaluation.judging import Judges, Stage
+    from rein.evaluation.judges import Judges, Stage
     from rein.evaluation.picture_lists import PictureList
     from rein.evaluation.results import Results
 
@@ -47,8 +47,8 @@ _COMPARE_EXAMPLES = """
 \b
 Examples:
   rein evaluate compare evaluation/before evaluation/after
-  rein evaluate compare drawn-1 drawn-2 --real photographs
-  rein evaluate compare drawn-1 drawn-2 --clip clip-vit-large-patch14 --json
+  rein evaluate compare before after --real photographs
+  rein evaluate compare before after --clip clip-vit-large-patch14 --json
 
 Two folders that `rein evaluate MODEL` left are compared question by question, two sets of pictures by their figures.
 """
@@ -79,6 +79,10 @@ ByPairs = Annotated[bool, typer.Option("--pairs", help="Also compare pictures of
 Training = Annotated[
     str | None, typer.Option(metavar="PICTURES", help="Search these, which were trained on, for copies.")
 ]
+NearestBy = Annotated[
+    str,
+    typer.Option("--nearest", metavar="pixels|features|both", help="For --training: what is compared to find copies."),
+]
 Neighbours = Annotated[
     int, typer.Option(parser=whole, metavar="K", help="Neighbours, for precision, recall, density and coverage.")
 ]
@@ -99,6 +103,7 @@ class Asked:
     lpips: tuple[str, ...] = ()
     pairs: bool = False
     training: str | None = None
+    nearest: str = "both"
     neighbours: int = 5
     device: str = "auto"
 
@@ -113,13 +118,14 @@ def pictures(
     pairs: ByPairs = False,
     lpips: LpipsFiles = None,
     training: Training = None,
+    nearest: NearestBy = "both",
     neighbours: Neighbours = 5,
     output: Output = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Judge pictures, alone or against real ones: FID, KID, Inception score, precision, recall, CLIP score, copies."""
-    asked = Asked(features, clip, judge, tuple(lpips or ()), pairs, training, neighbours, device)
+    asked = Asked(features, clip, judge, tuple(lpips or ()), pairs, training, nearest, neighbours, device)
     with meter() as shown:
         shown.show("looking for pictures")
         from rein.evaluation.picture_lists import open_list
@@ -146,11 +152,14 @@ def model(
     ] = None,
     each: Annotated[int, typer.Option(parser=whole, metavar="N", help="Pictures of each prompt.")] = 1,
     seed: Annotated[int, typer.Option(parser=whole, metavar="N", help="Of the first picture; and of the lot.")] = 0,
-    steps: Annotated[int, typer.Option(parser=whole, metavar="N", help="Sampling steps, 1 to 1000.")] = 20,
+    steps: Annotated[
+        int | None, typer.Option(parser=whole, metavar="N", help="Sampling steps. [default: the model's own]")
+    ] = None,
     features: FeaturesBy = "judge",
     clip: ClipFile = None,
     judge: UseJudge = None,
     training: Training = None,
+    nearest: NearestBy = "both",
     neighbours: Neighbours = 5,
     output: Output = None,
     device: Device = "auto",
@@ -159,7 +168,7 @@ def model(
     """Judge a model: draw a list of prompts or a data set's captions, and judge the pictures."""
     if (prompts is None) == (data is None):
         raise InputError("give either --prompts FILE or --data PICTURES: what the model is to draw")
-    asked = Asked(features, clip, judge, training=training, neighbours=neighbours, device=device)
+    asked = Asked(features, clip, judge, (), False, training, nearest, neighbours, device)
     folder = output if output is not None else _folder(source)
     with meter() as shown:
         shown.show(f"loading {source}")
@@ -172,9 +181,12 @@ def model(
         given = None if data is None else open_list(data)
         texts = read_prompts(prompts) if prompts is not None else captions_as_prompts(given) if given else []
         theirs = open_list(real) if real is not None else given
-        subject = model_subject(load(source, device), steps=steps)
+        loaded = load(source, device)
+        subject = model_subject(loaded, steps=steps)
         ours = _run(shown, draw_pictures(subject, texts, options), folder)
-        results = _judged(shown, (ours, theirs), asked, folder, subject.settings)
+        made = {"model": source, "weights": loaded.weights_hash, "pictures": ours.folder}
+        settings = made | subject.settings
+        results = _judged(shown, (ours, theirs), asked, folder, settings)
     _print(results, folder, as_json)
 
 
@@ -229,7 +241,7 @@ def _judges(asked: Asked) -> Judges:
     """The networks that are asked for, loaded. Raises `InputError` before anything is looked at."""
     from rein.devices import choose_device
     from rein.evaluation.clip import load_clip
-    from rein.evaluation.judging import Judges
+    from rein.evaluation.judges import Judges
     from rein.evaluation.networks import JUDGE, load_features, load_lpips
     from rein.evaluation.picture_lists import open_list
     from rein.evaluation.score import Scorer
@@ -245,6 +257,7 @@ def _judges(asked: Asked) -> Judges:
         lpips=load_lpips(asked.lpips, device) if asked.lpips else None,
         pairs=asked.pairs,
         training=None if asked.training is None else open_list(asked.training),
+        nearest=asked.nearest,
         neighbours=asked.neighbours,
     )
 
@@ -262,7 +275,7 @@ def _judged(
     ours, theirs = lists
     judges = _judges(asked)
     judged = _run(shown, judge_pictures(ours, judges, theirs), folder)
-    judged = replace(judged, results=replace(judged.results, settings=settings))
+    judged = replace(judged, results=replace(judged.results, settings=settings | judged.results.settings))
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -281,7 +294,7 @@ def _run(shown: Meter, work: Generator[Stage, None, Returned], folder: Path | No
             if stage.name != name:
                 name, began, pace = stage.name, stage.done, Pace()
             new = stage.done - began
-            note = pace.note(new, stage.total - began, "pictures/s") if new else ""
+            note = pace.note(new, stage.total - began, f"{stage.unit}/s") if new else ""
             shown.show(stage.name, stage.done, stage.total, note)
     except StopIteration as end:
         found: Returned = end.value
@@ -308,9 +321,11 @@ def result_lines(results: Results) -> str:
         interval = f"{row.low:.4g} to {row.high:.4g}"
         rows.append((row.label, f"{row.value:.4g}", interval, row.better, str(row.pictures), row.network))
     lines = [table(rows)]
-    for kind in results.copies.kinds if results.copies is not None else ():
-        near = kind.near_copies
-        lines.append(f"near-copies, {kind.label}: {near.rate:.1%} ({near.low:.1%} to {near.high:.1%}) of {near.total}")
+    for copies in results.copies:
+        for kind in copies.kinds:
+            near = kind.near_copies
+            share = f"{near.rate:.1%} ({near.low:.1%} to {near.high:.1%}) of {near.total}"
+            lines.append(f"near-copies, {kind.label}: {share}, by {copies.by}")
     return "\n".join([*lines, *(f"note: {note}" for note in results.notes)])
 
 

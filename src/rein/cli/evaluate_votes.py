@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _RATE_EXAMPLES = """
 \b
 Examples:
-  rein evaluate rate evaluation/before/drawn-1 evaluation/after/drawn-2 --output rate.html
+  rein evaluate rate evaluation/before evaluation/after --output rate.html
   rein evaluate rate before after --serve
   rein evaluate votes votes-*.jsonl --study rate.study.json
 
@@ -121,4 +121,5 @@ def tally_lines(found: Tally) -> str:
             f"{match.first} is preferred to {match.second} in {interval} of {share.total} decided votes, "
             f"{match.same} the same; {words} (p = {match.chance:.3f})"
         )
-    return "\n".join([*lines, f"{found.votes} votes on {found.pairs} pairs by {found.raters} people"])
+    people = "1 person" if found.raters == 1 else f"{found.raters} people"
+    return "\n".join([*lines, f"{found.votes} votes on {found.pairs} pairs by {people}"])

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from typer.core import TyperCommand
 
 from rein.cli.app import app
+from rein.cli.help import Sectioned
 from rein.cli.options import DEVICE, MODEL, REQUEST, Given, load_model, request_fields, takes, without
 from rein.cli.progress import Meter, meter
 from rein.errors import InputError
@@ -57,7 +57,7 @@ Diff = Annotated[
 _SEVERAL_PASSES = ("loops", "loop_strength", "outpaint", "hires", "upscaler", "hires_steps", "hires_strength")
 
 
-class _ModelAlone(TyperCommand):
+class _ModelAlone(Sectioned):
     """`--model` may stand without a name, which is then the embedded model's."""
 
     def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]

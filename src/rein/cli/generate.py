@@ -8,6 +8,7 @@ import typer
 
 from rein.cli.app import app
 from rein.cli.drawing import Drawing
+from rein.cli.help import Sectioned
 from rein.cli.options import DEVICE, MODEL, REQUEST, AsJson, Given, request_fields, takes
 from rein.cli.preview import PreviewEvery, Previews, PreviewTarget, PreviewVae
 from rein.cli.progress import meter
@@ -59,7 +60,7 @@ PlanOnly = Annotated[
 ]
 
 
-@app.command("generate", epilog=_EXAMPLES)
+@app.command("generate", epilog=_EXAMPLES, cls=Sectioned)
 @takes(*REQUEST, *MODEL, *DEVICE)
 def generate(
     *,

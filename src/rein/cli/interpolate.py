@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 import typer
 
 from rein.cli.app import app
+from rein.cli.help import Sectioned
 from rein.cli.options import DEVICE, LARGER, MASK, MODEL, REQUEST, Given, load_model, request_fields, takes, without
 from rein.cli.progress import Meter, Pace, meter
 from rein.cli.values import number, whole
@@ -50,7 +51,7 @@ _TAKEN = without(REQUEST, "prompt", "prompt_file", "loops", "loop_strength", "ou
 """Of a request: what a picture on the way between two can have."""
 
 
-@app.command("interpolate", epilog=_EXAMPLES)
+@app.command("interpolate", epilog=_EXAMPLES, cls=Sectioned)
 @takes(*_TAKEN, "seamless", "tile", *MODEL, *DEVICE)
 def interpolate(
     *,
@@ -64,7 +65,7 @@ def interpolate(
     output: Output = Path("interpolated.webp"),
     given: Given,
 ) -> None:
-    """Draw the pictures on the way from one prompt or seed to another."""
+    """Draw the way from one prompt or seed to another."""
     if way not in ("line", "arc"):
         raise InputError(f"--way is {quoted(way)}: it must be line or arc")
     if not 0.1 <= fps <= 100:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,7 +26,10 @@ Examples:
   rein models inspect stable-diffusion-xl-base-1.0 --json --no-hash
 """
 
-models = typer.Typer(help="List models, or look into one.", no_args_is_help=False)
+_WIDTH, _WIDEST = 9, 28
+"""Letters of the names of facts, and the most of those of a file's own texts that still line up."""
+
+models = typer.Typer(help="List, look into, convert or merge models.", no_args_is_help=False)
 app.add_typer(models, name="models")
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON value, and nothing else, on stdout.")]
@@ -80,13 +84,15 @@ def inspect(
     What it is, names and shapes tell, not the file's name. Of Rein's own folders the SHA-256 of each file is compared
     with what was recorded when it was saved.
     """
-    from rein.formats.diffusers_folder import is_diffusers_folder
+    from rein.formats.diffusers_folder import is_diffusers_folder, lone_weights
     from rein.formats.folder import SPEC_FILE
     from rein.formats.inspect import inspect_folder
     from rein.formats.inspect_model import inspect_diffusers, inspect_single
     from rein.pipeline.model import model_folder
 
     path = model_folder(source)
+    if path.is_dir() and not is_diffusers_folder(path) and (path / "config.json").is_file():
+        path = lone_weights(path)
     if path.is_file() or (is_diffusers_folder(path) and not (path / SPEC_FILE).is_file()):
         report = inspect_single(path, hashed) if path.is_file() else inspect_diffusers(path, hashed)
         print(json.dumps(report.plain(), indent=1) if as_json else _report_lines(report), flush=True)
@@ -148,6 +154,7 @@ def _report_lines(report: FileReport) -> str:
 
     spec = report.spec
     facts = [("file", str(report.path)), ("holds", report.kind + (f": {report.note}" if report.note else ""))]
+    facts += _adapter_facts(report)
     if spec is not None:
         guess = "" if report.settled else ", or v: the network is asked when it is loaded, or give --prediction"
         facts += [
@@ -156,18 +163,49 @@ def _report_lines(report: FileReport) -> str:
             ("pictures", f"{spec.native_size} x {spec.native_size} pixels"),
             ("predicts", spec.prediction + guess),
         ]
-    facts.append(
-        ("numbers", f"{report.parameters:,} in {report.tensors:,} tensors of {'+'.join(report.types) or 'none'}")
-    )
+    numbers = f"{report.parameters:,} in {report.tensors:,} tensors of {'+'.join(report.types) or 'none'}"
+    facts.append(("numbers", numbers + (f", {report.scaled:,} of them with a scale" if report.scaled else "")))
     facts.append(("size", f"{megabytes(report.bytes)}, {report.container}"))
     if report.sha256:
         facts += [("hash", report.sha256[:10]), ("sha256", report.sha256)]
     if report.fit.extra:
         facts.append(("not used", listed(report.fit.extra)))
-    facts += [(key, " ".join(value.split())[:100]) for key, value in report.metadata.items() if key != SPEC_KEY]
-    lines = "\n".join(f"{name:<9} {value}" for name, value in facts)
+    texts = [(key, " ".join(value.split())[:100]) for key, value in report.metadata.items() if key != SPEC_KEY]
+    lines = "\n".join([*_aligned(facts, _WIDTH), *_aligned(texts, _WIDEST)])
     whole = "\ncomplete: nothing is missing" if report.kind == "model" else ""
     return lines + ("".join(f"\nproblem: {problem}" for problem in report.problems) or whole)
+
+
+def _aligned(facts: Sequence[tuple[str, str]], most: int) -> list[str]:
+    """A line for each fact, values below one another unless a name has more than `most` letters."""
+    wide = max([_WIDTH, *(len(name) for name, _ in facts if len(name) <= most)])
+    return [f"{name:<{wide}} {value}" for name, value in facts]
+
+
+def _adapter_facts(report: FileReport) -> list[tuple[str, str]]:
+    """What an adapter or a learned word is for, and what it does."""
+    from rein.formats.fill import listed
+    from rein.formats.single import PART_TITLES
+
+    family = [("family", report.family)] if report.made_for is not None else []
+    if report.vectors:
+        widths = " and ".join(str(width) for width in report.widths)
+        return [*family, ("vectors", f"{report.vectors} of width {widths}")]
+    found = report.adapter
+    if found is None:
+        return []
+    facts = [*family, ("kind", _counted(found.kinds, "layer"))]
+    if found.networks:
+        facts.append(("changes", _counted({PART_TITLES[part]: n for part, n in found.networks.items()}, "layer")))
+    if found.ranks:
+        ranks = sorted(found.ranks)
+        facts.append(("rank", str(ranks[0]) if len(ranks) == 1 else f"{ranks[0]} to {ranks[-1]}"))
+    return facts + ([("not used", listed(found.unmatched))] if found.unmatched else [])
+
+
+def _counted(counts: Mapping[str, int], what: str) -> str:
+    """As "LoRA (12 layers), LoCon (1 layer)"."""
+    return ", ".join(f"{name} ({count:,} {what}{'s' if count > 1 else ''})" for name, count in counts.items())
 
 
 def _averages(report: FileReport) -> str:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from rein.pipeline.model import Model
 
 _OWN = "[default: the model's]"
+_PANEL = "The model and where it computes"
 _SAMPLERS = (
     "ddpm, ddim, euler, euler_ancestral, heun, dpmpp_2m, dpmpp_sde, dpmpp_2m_sde, dpmpp_2m_sde_heun, "
     "dpmpp_2s_ancestral, dpmpp_3m_sde, lms, dpm_2, dpm_2_ancestral, dpm_fast, dpm_adaptive, restart, ddim_cfgpp, "
@@ -52,19 +53,37 @@ PromptFile = Annotated[
     str | None, typer.Option(metavar="FILE", help="Read the prompt from a file (UTF-8); '-' is stdin.")
 ]
 ModelName = Annotated[
-    str, typer.Option("--model", "-m", metavar="NAME|PATH", help="A model inside Rein, a file or a folder.")
+    str,
+    typer.Option(
+        "--model", "-m", metavar="NAME|PATH", rich_help_panel=_PANEL, help="A model inside Rein, a file or a folder."
+    ),
 ]
 Vae = Annotated[
-    str | None, typer.Option(metavar="FILE", help="Take the autoencoder of this file: a VAE, a TAESD, another model.")
+    str | None,
+    typer.Option(
+        metavar="PATH", rich_help_panel=_PANEL, help="Take the autoencoder of this file: a VAE, a TAESD, another model."
+    ),
 ]
 Prediction = Annotated[
-    str | None, typer.Option(metavar="P", help="What the U-Net predicts: epsilon or v. [default: found out]")
+    str | None,
+    typer.Option(
+        metavar="P", rich_help_panel=_PANEL, help="What the U-Net predicts: epsilon or v. [default: found out]"
+    ),
 ]
-Averaged = Annotated[bool, typer.Option("--ema", help="Use the averaged (EMA) weights that some files have besides.")]
+Averaged = Annotated[
+    bool,
+    typer.Option("--ema", rich_help_panel=_PANEL, help="Use the averaged (EMA) weights that some files have besides."),
+]
 Variant = Annotated[
-    str | None, typer.Option(metavar="V", help="Which weights of a diffusers folder, such as fp16. [default: plain]")
+    str | None,
+    typer.Option(
+        metavar="V", rich_help_panel=_PANEL, help="Which weights of a diffusers folder, such as fp16. [default: plain]"
+    ),
 ]
-Steps = Annotated[int, typer.Option(parser=whole, metavar="N", help="Sampling steps, 1 to 1000.")]
+Steps = Annotated[
+    int | None,
+    typer.Option(parser=whole, metavar="N", help="Sampling steps, 1 to 1000. [default: 20; of few-step models 4]"),
+]
 Guidance = Annotated[
     float | None,
     typer.Option(
@@ -90,8 +109,10 @@ Width = Annotated[
 Height = Annotated[
     int | None, typer.Option("--height", "-H", parser=whole, metavar="H", help=f"Pixels, likewise. {_OWN}")
 ]
-Device = Annotated[str, typer.Option(metavar="D", help="auto, cpu, cuda, cuda:1, ... or mps.")]
-Dtype = Annotated[str, typer.Option(metavar="T", help="Number format: auto, float32, bfloat16 or float16.")]
+Device = Annotated[str, typer.Option(metavar="D", rich_help_panel=_PANEL, help="auto, cpu, cuda, cuda:1, ... or mps.")]
+Dtype = Annotated[
+    str, typer.Option(metavar="T", rich_help_panel=_PANEL, help="Number format: auto, float32, bfloat16 or float16.")
+]
 Rare = Annotated[
     list[str] | None,
     typer.Option(
@@ -119,7 +140,7 @@ _WORDS = {
     "prompt_file": Option(PromptFile),
 }
 _SAMPLING = {
-    "steps": Option(Steps, 20, "steps"),
+    "steps": Option(Steps, None, "steps"),
     "guidance": Option(Guidance, None, "guidance_scale"),
     "sampler": Option(Sampler, None, "sampler"),
     "schedule": Option(Schedule, None, "spacing"),

@@ -73,7 +73,7 @@ def list_styles(styles: StylesFile = None, as_json: AsJson = False) -> None:
 def _explained(request: Any, model: str) -> dict[str, Any]:
     """Everything there is to tell, with the parts as dataclasses."""
     from rein.cli.vocabularies import vocabulary_of
-    from rein.pipeline.words import WordSource
+    from rein.pipeline.words import WordSource, left_as_written
     from rein.text.dialects import find_dialect
     from rein.text.explain import explain_prompt
 
@@ -92,6 +92,7 @@ def _explained(request: Any, model: str) -> dict[str, Any]:
         "prompt": drawn.prompt,
         "negative_prompt": drawn.negative_prompt,
         "drawn": drawn.prompt != request.prompt or drawn.negative_prompt != request.negative_prompt,
+        "notes": left_as_written(request),
         "networks": [tag._asdict() for tag in drawn.networks],
         "parts": parts,
         "negative": unwanted[0],
@@ -111,6 +112,8 @@ def _show(found: dict[str, Any]) -> None:
         print(f"prompt: {found['prompt']}")
         if found["negative_prompt"]:
             print(f"negative prompt: {found['negative_prompt']}")
+    for note in found["notes"]:
+        print(f"note: {note}")
     for tag in found["networks"]:
         text = tag["weight"] if tag["text_weight"] is None else tag["text_weight"]
         print(f"network {tag['name']}: U-Net {tag['weight']:g}, text {text:g}")

@@ -42,7 +42,7 @@ def replay(
     given: Given,
     as_json: AsJson = False,
 ) -> None:
-    """Make a picture again from the settings inside it, and compare."""
+    """Make a picture again from its own settings, and compare."""
     with meter() as shown:
         shown.show("reading")
         from rein.image_files import read_format, read_image

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from rein.cli.app import app
+from rein.cli.help import Sectioned
 from rein.cli.options import DEVICE, MODEL, REQUEST, AsJson, Given, request_fields, takes
 from rein.cli.progress import meter
 from rein.cli.sheet_work import AxisTexts, SheetWork
@@ -46,7 +47,7 @@ Output = Annotated[
 ]
 
 
-@app.command("sheet", epilog=_EXAMPLES)
+@app.command("sheet", epilog=_EXAMPLES, cls=Sectioned)
 @takes(*REQUEST, *MODEL, *DEVICE)
 def sheet(
     *,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rein.cli.progress import Meter, Pace
 from rein.errors import InputError, ReinError, quoted
 from rein.files import PICTURE_SUFFIXES, write_failure
-from rein.places import Place, free_name, slug
+from rein.places import Place, free_name, slug, written_free
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -166,7 +166,8 @@ class SheetWork:
 
         columns, rows, layers = (axis.labels for axis in self._plan.axes)
         labels = SheetLabels(columns, rows, layers, self._plan.request.prompt)
-        write_png(draw_sheet(self._shown, labels), self.path, sheet_texts(self._plan, self._first))
+        sheet, texts = draw_sheet(self._shown, labels), sheet_texts(self._plan, self._first)
+        self.path = written_free(self.path, lambda path: write_png(sheet, path, texts, replace=False))
 
     def how_far(self) -> str:
         """What to say after an interrupt."""
@@ -192,7 +193,5 @@ class SheetWork:
 
 
 def _free(place: Place, seed: int) -> Path:
-    """Where the sheet goes: a name that is not taken."""
-    if place.style == "seeds":
-        return place.sheet(seed)
-    return free_name(place.picture(seed))
+    """Where the sheet goes, and its pictures beside it: a name that is not taken yet."""
+    return free_name(place.sheet(seed) if place.style == "seeds" else place.picture(seed))

@@ -69,10 +69,17 @@ def train(
         diary = Diary(shown)
         try:
             for news in train_recipe(recipe, folder, resume, changes=changes or ()):
-                diary.enter(news)
+                if speaks():
+                    diary.enter(news)
         except KeyboardInterrupt:
             raise InterruptedWork(how_to_resume(diary, recipe, folder, device, changes or ())) from None
-    print(diary.model if diary.model is not None else folder, flush=True)
+    if speaks():
+        print(diary.model if diary.model is not None else folder, flush=True)
+
+
+def speaks() -> bool:
+    """Whether this process tells how it goes: of several that train together the first, by the launcher's numbers."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @dataclass

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rein.cli.app import app
+from rein.cli.help import Sectioned
 from rein.cli.options import (
     ADAPTERS,
     DEVICE,
@@ -26,7 +27,8 @@ from rein.cli.options import (
 from rein.cli.progress import Meter, Pace, meter
 from rein.cli.values import number, whole
 from rein.errors import InputError, InterruptedWork, OutputError, ReinError, quoted
-from rein.places import Place, free_name
+from rein.interrupt import HeldInterrupt
+from rein.places import Place, written_free
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -122,19 +124,26 @@ class Enlarging:
             InputError, DamagedFileError: the picture cannot be read, or would become too large.
             OutputError: it cannot be written.
         """
-        from rein.image_files import check_sides, read_image, read_texts, write_image
+        from rein.image_files import check_sides, read_image, read_texts
         from rein.pipeline.redraw import redraw
         from rein.pipeline.upscale import enlarged_size, upscale_steps
 
         image, texts = read_image(source), read_texts(source)
-        name, pace, path = Path(source).name, Pace(), self._free_path(source)
-        check_sides(enlarged_size(image.size, self.by), path)
+        name, pace, wanted = Path(source).name, Pace(), self._wanted(source)
+        check_sides(enlarged_size(image.size, self.by), wanted)
         image = self._followed(upscale_steps(image, self.by, self._network, self.tile, self.overlap), name, pace, shown)
         if self._model is not None and self._request is not None and self._drawing is not None:
             tiles = redraw(self._model, self._request, image, self._drawing.strength, self._drawing.tile)
             image = self._followed(tiles, f"drawing {name}", Pace(), shown)
-        write_image(image, path, self._texts(texts, image.size))
-        self.paths.append(path)
+        self._write(image, wanted, self._texts(texts, image.size))
+
+    def _write(self, image: Image.Image, wanted: Path, texts: Mapping[str, str]) -> None:
+        from rein.image_files import write_image
+
+        with HeldInterrupt() as held:  # a picture that is there is told of
+            self.paths.append(written_free(wanted, lambda path: write_image(image, path, texts, replace=False)))
+        if held.asked:
+            raise KeyboardInterrupt
 
     @staticmethod
     def _followed(parts: Iterator[Part], name: str, pace: Pace, shown: Meter) -> Image.Image:
@@ -146,11 +155,11 @@ class Enlarging:
         assert made is not None
         return made
 
-    def _free_path(self, source: str) -> Path:
-        """The wanted name, or the next one that is free."""
+    def _wanted(self, source: str) -> Path:
+        """Where it is to be, unless the name is taken."""
         assert self._place is not None
         stem = self._place.stem if self._place.style == "single" else f"{Path(source).stem}-x{self.by:g}"
-        return free_name(self._place.folder / f"{stem}{self._place.suffix}")
+        return self._place.folder / f"{stem}{self._place.suffix}"
 
     def _texts(self, texts: Mapping[str, str], size: tuple[int, int]) -> dict[str, str]:
         """What the picture told of itself, and how it was made larger: in Rein's manifest where it has one, and as
@@ -204,7 +213,7 @@ DrawnTile = Annotated[
 ]
 
 
-@app.command("upscale", epilog=_EXAMPLES)
+@app.command("upscale", epilog=_EXAMPLES, cls=Sectioned)
 @takes("negative", "steps", "guidance", "sampler", "schedule", "seed", *ADAPTERS, *LANGUAGE, "rare", *MODEL, *DEVICE)
 def upscale(
     *,

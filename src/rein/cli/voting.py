@@ -19,8 +19,15 @@ from rein.html import Page
 
 PATH = "/vote"
 _HOST = "127.0.0.1"
-_LARGEST_VOTE = 4096
+_LARGEST_VOTE, _MOST_READ, _DIGITS = 4096, 2**16, 10
 _PATIENCE = 10.0
+
+
+class _Quiet(ThreadingHTTPServer):
+    """A server that says nothing of browsers that went away."""
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Nothing: a vote that was not answered is sent again or shown as lost by the page."""
 
 
 class VoteServer:
@@ -38,14 +45,19 @@ class VoteServer:
         self._study, self._votes, self._lock = study, votes, threading.Lock()
         self._append(b"")  # a file that cannot be written is found out now
         try:
-            self._server = ThreadingHTTPServer((_HOST, port), self._handler())
+            self._server = _Quiet((_HOST, port), self._handler())
         except OSError as error:
             raise InputError(f"cannot listen on port {port}: {error.strerror or error}") from error
 
     @property
     def address(self) -> str:
         """Where the page is."""
-        return f"http://{_HOST}:{self._server.server_address[1]}/"
+        return f"http://{_HOST}:{self.port}/"
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self._server.server_port
 
     def run(self) -> None:
         """Answer until Ctrl-C, or until `stop` is called by another thread."""
@@ -89,23 +101,29 @@ class VoteServer:
                 self._answer(*self._voted())
 
             def _voted(self) -> tuple[int, bytes]:
-                length = self.headers.get("Content-Length", "")
+                body = self._body()
                 declared = self.headers.get("Content-Type", "").partition(";")[0].strip()
                 if self.path != PATH or not self._is_ours():
                     return 404, b"not here\n"
-                if declared != "application/json" or not length.isdecimal() or int(length) > _LARGEST_VOTE:
+                if declared != "application/json" or not 0 < len(body) <= _LARGEST_VOTE:
                     return 400, b"not a vote\n"
                 try:
-                    owner.store(self.rfile.read(int(length)))
+                    owner.store(body)
                 except DamagedFileError as error:
                     return 400, f"{error}\n".encode("utf-8", "replace")
                 except OutputError as error:
                     return 500, f"{error}\n".encode("utf-8", "replace")
                 return 200, b"stored\n"
 
+            def _body(self) -> bytes:
+                """What was sent, read even where it is refused: closing a connection before that loses the answer."""
+                length = self.headers.get("Content-Length", "")
+                count = int(length) if length.isdecimal() and len(length) < _DIGITS else 0
+                return self.rfile.read(min(count, _MOST_READ))
+
             def _is_ours(self) -> bool:
                 """Whether the request came to this host by its own name; a foreign name may be a trick."""
-                return f"http://{self.headers.get('Host', '')}/" == owner.address
+                return f"http://{self.headers.get('Host', '')}/" in (owner.address, f"http://localhost:{owner.port}/")
 
             def _answer(self, code: int, content: bytes) -> None:
                 self.send_response(code)

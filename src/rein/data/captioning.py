@@ -19,6 +19,7 @@ from rein.data.entries import Entry, Reading, Refused, read_entries
 from rein.data.storage import Disk
 from rein.errors import DamagedFileError, InputError, ReinError, require
 from rein.files import atomic_file
+from rein.formats.transformers_models import silent
 from rein.image_files import read_layers
 
 FAMILY = ("blip", "blip-2", "instructblip")
@@ -82,9 +83,10 @@ def open_captioner(folder: str | os.PathLike[str], writing: Writing, device: str
         if kind not in FAMILY:
             raise DamagedFileError(f"captioning model {path} is of the kind {kind!r}: known are {', '.join(FAMILY)}")
         processor = transformers.AutoProcessor.from_pretrained(os.fspath(path), **closed)
-        model = transformers.AutoModelForImageTextToText.from_pretrained(
-            os.fspath(path), use_safetensors=True, **closed
-        )
+        with silent(transformers):
+            model = transformers.AutoModelForImageTextToText.from_pretrained(
+                os.fspath(path), use_safetensors=True, **closed
+            )
     except ReinError:
         raise
     except Exception as error:  # a library's errors are of many kinds

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rein.errors import DamagedFileError, OutputError, ReinError
+from rein.errors import DamagedFileError, ReinError
 from rein.files import write_failure
 from rein.formats.tensors import read_header, read_tensors, write_tensors
 
@@ -24,17 +24,6 @@ if TYPE_CHECKING:
 
 SHARD_ITEMS = 512
 """Items that are written together, while the rest is still being made: an interrupted work keeps the finished ones."""
-
-
-def kept_tensors(path: Path, key: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The tensors in the file `path`, made again where the file is missing, damaged or has another key.
-
-    Raises:
-        OutputError: they cannot be written.
-    """
-    if _key_of(path) != key:
-        write_tensors(path, make(), {"key": key})
-    return read_tensors(path)
 
 
 def module_hash(*modules: nn.Module, also: str = "") -> str:
@@ -67,7 +56,6 @@ class FeatureCache:
         keys: Sequence[str],
         make: Callable[[list[int]], Sequence[Tensor]],
         batch: int = 16,
-        told: Callable[[int, int], None] | None = None,
     ) -> list[Tensor]:
         """One tensor for each key, in their order, views of mapped files.
 
@@ -75,7 +63,6 @@ class FeatureCache:
             keys: hashes of the items' contents; the same twice is made once.
             make: the tensors of the items with these numbers (places in `keys`), on any device.
             batch: so many items are given to `make` at most; those of one call need not be alike.
-            told: called with how many of those that were missing are made, and how many there were.
 
         Raises:
             OutputError: the folder cannot be written.
@@ -90,17 +77,8 @@ class FeatureCache:
                 places = shard[index : index + batch]
                 for place, tensor in zip(places, make(places), strict=True):
                     made[keys[place]] = tensor
-                if told is not None:
-                    told(start + index + len(places), len(missing))
             known |= self._write(made)
         return [known[key] for key in keys]
-
-    def drop_stale(self) -> None:
-        """Delete files of this kind by other makers: for a folder that belongs to one run or one model."""
-        for path in self.folder.glob(f"{self.kind}-*.safetensors"):
-            if not path.name.startswith(self._prefix):
-                with contextlib.suppress(OSError):
-                    path.unlink()
 
     @property
     def _prefix(self) -> str:
@@ -146,17 +124,6 @@ def _items(path: Path) -> Iterator[tuple[str, Tensor]]:
             yield from zip(keys, stacks[name], strict=True)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise DamagedFileError(f"{path} is no cache of features: delete it") from error
-
-
-def _key_of(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    try:
-        return read_header(path).metadata.get("key")
-    except ReinError as error:
-        if isinstance(error, OutputError):
-            raise
-        return None
 
 
 def _bytes_type() -> torch.dtype:

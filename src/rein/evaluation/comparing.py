@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from rein.errors import InputError
 from rein.evaluation.distances import (
     RESAMPLES,
+    different_counts,
+    frechet_count,
     frechet_distance,
     frechet_resamples,
     interval_of,
@@ -27,7 +29,9 @@ from rein.evaluation.distances import (
 )
 from rein.evaluation.features import Features
 from rein.evaluation.intervals import NORMAL_QUANTILE
-from rein.evaluation.judging import BETTER, Judges, Stage, featured, fid_notes, prompt_scores
+from rein.evaluation.judges import BATCH, RESAMPLES_UNIT, Judges, Stage, featured, staged
+from rein.evaluation.judging import BETTER, COMPARING, fid_notes
+from rein.evaluation.judging_single import prompt_scores
 from rein.evaluation.manifold import manifold
 from rein.evaluation.picture_lists import PictureList, paired_places
 from rein.evaluation.results import Better
@@ -35,8 +39,6 @@ from rein.evaluation.results import Better
 Verdict = Literal["first", "second", "differs", "noise"]
 Vectors = NDArray[np.float32]
 Pairs = Sequence[tuple[int, int]]
-
-_BATCH = 32
 
 
 @dataclass(frozen=True)
@@ -102,9 +104,11 @@ def compare_pictures(
         sets: list[Features] = []
         for name, pictures in (("first", first), ("second", second), ("real", real)):
             sets.append((yield from featured(judges.features, pictures, f"looking at the {name} pictures")))
-        yield Stage("comparing the sets", 0, len(first))
         vectors = [found.vectors for found in sets]
-        differences += set_differences((vectors[0], vectors[1]), vectors[2], pairs, judges)
+        total = frechet_count(vectors[0], vectors[2])
+        yield Stage(COMPARING, 0, total, RESAMPLES_UNIT)
+        work = set_differences((vectors[0], vectors[1]), vectors[2], pairs, judges)
+        differences += yield from staged(work, COMPARING, total, RESAMPLES_UNIT)
     differences += yield from _prompt_differences((first, second), pairs, judges)
     if not differences:
         raise InputError(
@@ -126,16 +130,19 @@ def _pairs(first: PictureList, second: PictureList) -> Pairs:
     return paired_places(first, second)
 
 
-def set_differences(sets: tuple[Vectors, Vectors], real: Vectors, pairs: Pairs, judges: Judges) -> list[Difference]:
-    """Differences of the figures about sets, from the vectors of both and of the real pictures."""
+def set_differences(
+    sets: tuple[Vectors, Vectors], real: Vectors, pairs: Pairs, judges: Judges
+) -> Generator[int, None, list[Difference]]:
+    """Differences of the figures about sets, from the vectors of both and of the real pictures.
+
+    Yields how many resamples of the Fréchet distances are done, which takes longest.
+    """
     paired = len(pairs) > 0
     first = sets[0]
     second = sets[1][[other for _, other in pairs]] if paired else sets[1]
     count = len(first), len(second)
-    found = [
-        _frechet_difference(first, second, real, paired, judges.seed),
-        _kernel_difference(first, second, real, paired, judges.seed),
-    ]
+    frechet = yield from _frechet_difference(first, second, real, paired, judges.seed)
+    found = [frechet, _kernel_difference(first, second, real, paired, judges.seed)]
     rows: list[Difference] = [
         Difference(key, label, *values, low, high, "lower", paired, count)
         for (key, label), (values, (low, high)) in zip(
@@ -156,7 +163,9 @@ Both = tuple[tuple[float, float], tuple[float, float]]
 """The figures of the first and of the second, and the interval of their difference."""
 
 
-def _frechet_difference(first: Vectors, second: Vectors, real: Vectors, paired: bool, seed: int) -> Both:
+def _frechet_difference(
+    first: Vectors, second: Vectors, real: Vectors, paired: bool, seed: int
+) -> Generator[int, None, Both]:
     """By as many deviations round the difference as a normal figure has, as `frechet_estimate`."""
     values = frechet_distance(first, real), frechet_distance(second, real)
     others = np.random.default_rng(seed + 1)
@@ -164,6 +173,7 @@ def _frechet_difference(first: Vectors, second: Vectors, real: Vectors, paired: 
     for ours, theirs in frechet_resamples(first, real, seed):
         again = ours if paired else others.integers(0, len(second), len(second))
         gaps.append(frechet_distance(second[again], real[theirs]) - frechet_distance(first[ours], real[theirs]))
+        yield len(gaps)
     half = NORMAL_QUANTILE * float(np.std(gaps, ddof=1))
     gap = values[1] - values[0]
     return values, (gap - half, gap + half)
@@ -171,9 +181,9 @@ def _frechet_difference(first: Vectors, second: Vectors, real: Vectors, paired: 
 
 def _kernel_difference(first: Vectors, second: Vectors, real: Vectors, paired: bool, seed: int) -> Both:
     random = np.random.default_rng(seed)
-    shared = resampled_counts(len(real), RESAMPLES, random)
-    ours = resampled_counts(len(first), RESAMPLES, random)
-    theirs = ours if paired else resampled_counts(len(second), RESAMPLES, random)
+    shared = different_counts(len(real), random)
+    ours = different_counts(len(first), random)
+    theirs = ours if paired else different_counts(len(second), random)
     gaps = kernel_distances((second, real), (theirs, shared)) - kernel_distances((first, real), (ours, shared))
     return (kernel_distance(first, real), kernel_distance(second, real)), interval_of(gaps)
 
@@ -208,8 +218,8 @@ def _prompt_differences(
     orders = [[one for one, _ in pairs], [other for _, other in pairs]] if pairs else [[*range(len(x))] for x in lists]
     for which, pictures, order in zip(("first", "second"), lists, orders, strict=True):
         rows: list[tuple[float | None, float | None]] = []
-        for start in range(0, len(order), _BATCH):
-            rows += prompt_scores(pictures, order[start : start + _BATCH], judges)
+        for start in range(0, len(order), BATCH):
+            rows += prompt_scores(pictures, order[start : start + BATCH], judges)
             yield Stage(f"asking for the prompts, {which}", len(rows), len(order))
         scored.append(rows)
     names = (("obedience", "judge's chance of what is asked"), ("clip_score", "CLIP score"))

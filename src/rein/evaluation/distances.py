@@ -8,7 +8,7 @@ change in the mean, as with the Fréchet distance, an interval does not show.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -86,15 +86,20 @@ def _root_sum(symmetric: Array) -> float:
     return float(np.sqrt(values[values > least]).sum())
 
 
-def frechet_estimate(first: Vectors, second: Vectors, seed: int = 0) -> Estimate:
+def frechet_estimate(first: Vectors, second: Vectors, seed: int = 0) -> Generator[int, None, Estimate]:
     """The Fréchet distance and an interval of as many deviations as a normal figure has, round the value itself.
+
+    Of wide features it takes minutes: yields how many of `frechet_count` resamples are done, returns the estimate.
 
     Sets that are drawn again hold pictures twice, which moves their distance up; so it is their spread that counts
     here, not their place. For wide features `FEWEST_FRECHET_RESAMPLES` are drawn, which leaves the interval's width
     uncertain by a sixth.
     """
     value = frechet_distance(first, second)
-    found = [frechet_distance(first[one], second[other]) for one, other in frechet_resamples(first, second, seed)]
+    found = []
+    for one, other in frechet_resamples(first, second, seed):
+        found.append(frechet_distance(first[one], second[other]))
+        yield len(found)
     return _round_value(value, found, 0.0)
 
 
@@ -104,13 +109,18 @@ def _round_value(value: float, resampled: Array | Sequence[float], least: float)
     return Estimate(value, max(least, value - half), value + half)
 
 
+def frechet_count(first: Vectors, second: Vectors) -> int:
+    """How often sets of such sizes are drawn again."""
+    size = min(max(len(first), len(second)), first.shape[1])
+    return int(min(max(_FRECHET_WORK / max(size, 1) ** 3, FEWEST_FRECHET_RESAMPLES), FRECHET_RESAMPLES))
+
+
 def frechet_resamples(first: Vectors, second: Vectors, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Places of both sets drawn again, as often as the work allows; the same for the same sizes and seed."""
-    size = min(max(len(first), len(second)), first.shape[1])
-    count = int(min(max(_FRECHET_WORK / max(size, 1) ** 3, FEWEST_FRECHET_RESAMPLES), FRECHET_RESAMPLES))
     random = np.random.default_rng(seed)
     return [
-        (random.integers(0, len(first), len(first)), random.integers(0, len(second), len(second))) for _ in range(count)
+        (random.integers(0, len(first), len(first)), random.integers(0, len(second), len(second)))
+        for _ in range(frechet_count(first, second))
     ]
 
 
@@ -124,9 +134,17 @@ def kernel_distance(first: Vectors, second: Vectors) -> float:
 def kernel_estimate(first: Vectors, second: Vectors, seed: int = 0) -> Estimate:
     """The kernel distance and its percentile interval."""
     random = np.random.default_rng(seed)
-    counts = resampled_counts(len(first), RESAMPLES, random), resampled_counts(len(second), RESAMPLES, random)
+    counts = different_counts(len(first), random), different_counts(len(second), random)
     low, high = interval_of(kernel_distances((first, second), counts))
     return Estimate(kernel_distance(first, second), low, high)
+
+
+def different_counts(size: int, random: np.random.Generator) -> Array:
+    """Sets drawn again; of very small ones those are left out, if there are others, that are one picture many times."""
+    counts = resampled_counts(size, RESAMPLES, random)
+    while size > 1 and (alone := counts.max(axis=1) == size).any():
+        counts[alone] = resampled_counts(size, int(alone.sum()), random)
+    return counts
 
 
 def kernel_distances(sets: tuple[Vectors, Vectors], counts: tuple[Array, Array]) -> Array:

@@ -12,7 +12,7 @@ import numpy as np
 from rein.data.caption_files import MAX_CAPTION_FILE, captions_of, decoded
 from rein.errors import DamagedFileError, InputError
 from rein.evaluation.gallery import Gallery
-from rein.evaluation.judging import Stage
+from rein.evaluation.judges import Stage
 from rein.evaluation.picture_lists import PictureList, drawn_pictures
 from rein.evaluation.subject import Subject
 

@@ -50,6 +50,7 @@ class FeatureNetwork:
         prepare: an RGB picture as the network's input, (3, S, S) float32.
         embed: a batch of these, (B, 3, S, S), as vectors (B, width) and the logits (B, classes) of classes that the
             network tells apart, or None.
+        has_classes: whether it gives logits.
     """
 
     name: str
@@ -57,6 +58,7 @@ class FeatureNetwork:
     width: int
     prepare: Callable[[Image.Image], Tensor]
     embed: Callable[[Tensor], tuple[Tensor, Tensor | None]]
+    has_classes: bool = True
 
     @property
     def label(self) -> str:

@@ -76,7 +76,7 @@ def clip_features(clip: Clip) -> FeatureNetwork:
     def embed(pixels: Tensor) -> tuple[Tensor, Tensor | None]:
         return clip.vision(pixels.to(clip.device)), None
 
-    return FeatureNetwork(clip.name, clip.sha256, clip.width, clip.prepared, embed)
+    return FeatureNetwork(clip.name, clip.sha256, clip.width, clip.prepared, embed, has_classes=False)
 
 
 class PerceptualDistance:

@@ -17,7 +17,7 @@ from rein.evaluation.obedience import Measure
 from rein.evaluation.picture_lists import PictureList
 from rein.evaluation.plots import STYLE, Interval, interval_plot
 from rein.evaluation.report import Report
-from rein.evaluation.results import Copies, Figure
+from rein.evaluation.results import PIXELS, Copies, Figure
 from rein.html import Content, Markup, Page, figure, picture, section, table, tag
 
 SHOWN = 24
@@ -57,9 +57,10 @@ def judged_page(judged: Judged, drawn: PictureList, training: PictureList | None
     page = Page("Pictures judged", f"{results.drawn_count} pictures of {results.drawn}{against}.", style=STYLE + _SHEET)
     page.add(section("1", "Figures", *_figures(results.figures), _notes(results.notes)))
     page.add(section("2", "Pictures", *_sheet(judged, drawn)))
-    if results.copies is not None and training is not None:
-        nearest = _nearest(judged.neighbours, results.copies, drawn, training)
-        page.add(section("3", "Nearest training pictures", *nearest))
+    for number, (copies, rows) in enumerate(zip(results.copies, judged.neighbours, strict=True), start=3):
+        assert training is not None, "who found copies knew where to look"
+        title = f"Nearest training pictures, by {'pixels' if copies.by == PIXELS else 'features'}"
+        page.add(section(str(number), title, *_nearest(rows, copies, drawn, training)))
     said = [*results.settings.items(), *results.versions.items(), ("seconds", f"{results.seconds:g}")]
     page.add(tag("p", ", ".join(f"{name} {value}" for name, value in said), class_="note"))
     return page
@@ -74,15 +75,16 @@ def _figures(figures: Sequence[Figure]) -> list[Content]:
             row.better,
             str(row.pictures),
             row.network,
-            MISSES.get(row.key, ""),
         ]
         for row in figures
     ]
-    head = ["figure", "value", "95% interval", "better", "pictures", "network", "what it sees and misses"]
+    head = ["figure", "value", "95% interval", "better", "pictures", "network"]
     shares = [row for row in figures if row.key in ("precision", "recall", "density", "coverage", "obedience")]
     plots = [_plot(shares, 0.0)] if shares else []
     plots += [_plot([row]) for row in figures if row not in shares]
-    return [tag("div", *plots, class_="plots"), table(head, rows)]
+    said = [tag("li", tag("b", row.label), ": ", MISSES[row.key]) for row in figures if row.key in MISSES]
+    missed = [tag("p", "What each sees, and what it misses:"), tag("ul", *said, class_="note")] if said else []
+    return [tag("div", *plots, class_="plots"), table(head, rows), *missed]
 
 
 def _plot(figures: Sequence[Figure], low: float | None = None) -> Markup:
@@ -115,9 +117,11 @@ def _nearest(
         ours, theirs = _picture(drawn[row.place], "drawn"), _picture(training[row.nearest], "training picture")
         words = drawn.prompts[row.place] or drawn.names[row.place]
         shown.append(figure(tag("div", ours, theirs, class_="pair"), f"{words}: {row.distance:.3f}"))
+    by = "pixels at a small size" if copies.by == PIXELS else f"what {copies.by} sees"
     note = (
         f"The nearest of all pairs, drawn left and training right, of {copies.compared} training pictures; the number "
-        f"is their distance. Below {copies.threshold:.3f} is nearer than half of the training pictures are to others."
+        f"is their distance by {by}. Below {copies.threshold:.3f} is nearer than half of the training pictures are to "
+        "others."
     )
     rows = [
         [kind.label, *(f"{kind.quantiles[q]:.3f}" for q in (5, 50, 95)), f"{kind.near_copies.rate:.1%}"]
@@ -131,7 +135,7 @@ def _picture(image: Image.Image, words: str) -> Markup:
     """A picture inside the page, small, without what its file says of itself."""
     small = as_rgb(image).copy()
     small.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    return picture(png_bytes(small), words, loading="lazy")
+    return picture(png_bytes(small), words)
 
 
 def png_bytes(image: Image.Image) -> bytes:
@@ -147,15 +151,15 @@ def comparison_page(found: Comparison) -> Page:
     rows = [
         [
             row.label,
+            tag("span", told(row), class_="verdict" + ("" if row.verdict == "noise" else " better")),
             f"{row.first:.4g}",
             f"{row.second:.4g}",
             f"{row.second - row.first:+.4g}",
             f"{row.low:+.4g} to {row.high:+.4g}",
-            tag("span", told(row), class_="verdict" + ("" if row.verdict == "noise" else " better")),
         ]
         for row in found.differences
     ]
-    head = ["figure", "first", "second", "difference", "95% interval", "which is better"]
+    head = ["figure", "which is better", "first", "second", "difference", "95% interval"]
     plots = [_difference_plot(row) for row in found.differences]
     page.add(section("1", "Differences", table(head, rows), tag("div", *plots, class_="plots"), _notes(found.notes)))
     return page

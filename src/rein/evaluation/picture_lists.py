@@ -17,6 +17,7 @@ from rein.data.entries import Entry, read_entries
 from rein.data.storage import open_storage
 from rein.errors import InputError, ReinError
 from rein.evaluation.gallery import Gallery, Order
+from rein.evaluation.results import RESULTS_NAME, Results, read_results
 from rein.image_files import read_image, read_layers, read_texts
 from rein.pipeline.recorded import read_recorded
 
@@ -36,10 +37,13 @@ class PictureList:
     Attributes:
         label: how reports call them.
         skipped: (name, reason) of what was found and is no picture that can be read.
+        folder: name of the gallery's folder, of pictures that were drawn for this; else "".
     """
 
-    def __init__(self, label: str, listed: Sequence[Listed], skipped: Sequence[tuple[str, str]] = ()) -> None:
-        self.label, self._listed, self.skipped = label, list(listed), tuple(skipped)
+    def __init__(
+        self, label: str, listed: Sequence[Listed], skipped: Sequence[tuple[str, str]] = (), folder: str = ""
+    ) -> None:
+        self.label, self._listed, self.skipped, self.folder = label, list(listed), tuple(skipped), folder
 
     def __len__(self) -> int:
         return len(self._listed)
@@ -65,36 +69,74 @@ class PictureList:
 def open_list(place: str | os.PathLike[str], fewest: int = 1) -> PictureList:
     """The pictures in a folder and below, in an archive or a table, as `rein data prepare` reads them.
 
+    The folder that `rein evaluate model` wrote stands for the pictures that its results are about, and one that
+    `rein evaluate pictures` wrote for those that were judged.
+
     Raises:
         InputError: there is nothing, or fewer than `fewest` pictures.
         DamagedFileError: an archive or a table cannot be read.
     """
-    storage, single = open_storage(place)
+    found = _listed_in(place)
+    if not len(found) and (judged := _judged_by(place)) is not None:
+        found = _listed_in(judged)
+    if len(found) < fewest:
+        said = "there is 1 picture" if len(found) == 1 else f"there are {len(found) or 'no'} pictures"
+        raise InputError(f"{said} in {os.fspath(place)}, and {fewest} at least are needed (PNG, JPEG, WebP)")
+    return found
+
+
+def _listed_in(place: str | os.PathLike[str]) -> PictureList:
+    storage, single = open_storage(_drawn_in(place))
     listed: list[Listed] = []
     skipped: list[tuple[str, str]] = []
     for entry in read_entries(storage, single):
         if isinstance(entry, Entry):
-            listed.append(_listed(entry, storage.place))
+            # A picture of an archive has the archive's own name before it, which says nothing where that was asked for.
+            name = entry.name if single is None else entry.name.removeprefix(f"{single}/")
+            within = f"{os.fspath(place)}/{name}" if entry.file is None else os.path.join(storage.place, entry.file)
+            listed.append(_listed(entry, name, within))
         else:
             skipped.append((entry.name, entry.reason))
-    if len(listed) < fewest:
-        found = str(len(listed) or "no")
-        raise InputError(
-            f"there are {found} pictures in {os.fspath(place)}, and {fewest} at least are needed (PNG, JPEG, WebP)"
-        )
     return PictureList(os.fspath(place), listed, skipped)
 
 
-def _listed(entry: Entry, place: str) -> Listed:
+def _drawn_in(place: str | os.PathLike[str]) -> str | os.PathLike[str]:
+    """The folder of the pictures that a model drew, where `place` is that of their results; else `place`."""
+    results = _results_in(place)
+    inside = None if results is None else Path(place) / Path(results.settings.get("pictures", "")).name
+    return inside if inside is not None and inside.is_dir() else place
+
+
+def _judged_by(place: str | os.PathLike[str]) -> str | None:
+    """What the results in a folder are about, if it is there; None where there are none."""
+    results = _results_in(place)
+    if results is None:
+        return None
+    there = "://" in results.drawn or (Path(results.drawn).exists() and not Path(results.drawn).samefile(place))
+    return results.drawn if there else None
+
+
+def _results_in(place: str | os.PathLike[str]) -> Results | None:
+    """The results in a folder; None where there are none, or somebody else's file of that name."""
+    path = Path(place) / RESULTS_NAME
+    try:
+        return read_results(path) if path.is_file() else None
+    except ReinError:
+        return None
+
+
+def _listed(entry: Entry, name: str, path: str) -> Listed:
+    """An entry under its name in the list; `path` says where it is, and where that is a file, it is one."""
+
     def read() -> Image.Image:
-        return read_layers(entry.content(), entry.name)[0]
+        return read_layers(entry.content(), path)[0]
 
     def prompt() -> str | None:
         if entry.captions:
             return entry.captions[0]
-        return None if entry.file is None else recorded_prompt(Path(place) / entry.file)
+        return None if entry.file is None else recorded_prompt(Path(path))
 
-    return Listed(os.path.splitext(entry.name)[0], read, prompt)
+    return Listed(os.path.splitext(name)[0], read, prompt)
 
 
 def recorded_prompt(path: Path) -> str | None:
@@ -110,7 +152,7 @@ def recorded_prompt(path: Path) -> str | None:
 
 def drawn_pictures(label: str, gallery: Gallery, orders: Sequence[Order]) -> PictureList:
     """What a gallery holds of some orders; all must have been drawn."""
-    return PictureList(label, [_drawn(gallery.path(order), order[0]) for order in orders])
+    return PictureList(label, [_drawn(gallery.path(order), order[0]) for order in orders], folder=gallery.folder.name)
 
 
 def _drawn(path: Path, prompt: str) -> Listed:

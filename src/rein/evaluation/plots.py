@@ -9,7 +9,10 @@ from rein.html import Axis, Markup, join, tag
 
 _WIDTH, _LEFT, _RIGHT, _ROW, _BOTTOM = 420, 14, 14, 38, 24
 
-STYLE = ".whisker{stroke-width:2.5;stroke-linecap:round}.whisker.c0{stroke:var(--c0)}.whisker.c1{stroke:var(--c1)}"
+STYLE = (
+    ".whisker{stroke-width:2.5;stroke-linecap:round}.whisker.c0{stroke:var(--c0)}.whisker.c1{stroke:var(--c1)}"
+    ".named{paint-order:stroke;stroke:var(--card);stroke-width:4px;stroke-linejoin:round}"
+)
 """What a page with such a drawing adds to its own style."""
 
 
@@ -50,7 +53,7 @@ def interval_plot(
 
 
 def _row(row: Interval, top: int, place: Callable[[float], float]) -> list[Markup]:
-    parts = [tag("text", row.label, x=_LEFT, y=top + 14)]
+    parts = [tag("text", row.label, x=_LEFT, y=top + 14, class_="named")]  # no line of the grid goes through it
     for number, (value, low, high) in enumerate(row.values):
         y, colour = top + 22 + 8 * number, f"c{number}"
         parts.append(tag("line", x1=place(low), x2=place(high), y1=y, y2=y, class_=f"whisker {colour}"))

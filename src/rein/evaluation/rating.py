@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Literal
@@ -92,7 +92,15 @@ def new_study(lists: Sequence[PictureList], count: int, seed: int = 0) -> Study:
 
 
 def write_study(study: Study, path: Path) -> None:
-    """Write a study as JSON. Raises `OutputError`."""
+    """Write a study as JSON, where none of other pairs is: without its study a vote means nothing.
+
+    Raises:
+        InputError: there is another study.
+        DamagedFileError: there is a file that is no study.
+        OutputError: it cannot be written.
+    """
+    if path.exists() and read_study(path).id != study.id:
+        raise InputError(f"{path} is the study of other pairs, whose votes would be lost: choose another --output")
     with atomic_file(path) as handle:
         handle.write(_STUDY.dump_json(study, indent=1) + b"\n")
 
@@ -145,7 +153,7 @@ def read_votes(paths: Iterable[Path], study: Study) -> list[Vote]:
         InputError: a file is not there, or too large.
         DamagedFileError: a line is no vote of this study; the message says which.
     """
-    last: dict[tuple[str, str, str], Vote] = {}
+    last: dict[tuple[str, str], Vote] = {}
     for path in paths:
         try:
             if path.stat().st_size > LARGEST_VOTES:
@@ -161,5 +169,6 @@ def read_votes(paths: Iterable[Path], study: Study) -> list[Vote]:
             except DamagedFileError as error:
                 raise DamagedFileError(f"{path} line {number}: {error}") from None
             # Without a name votes of several files are several people's.
-            last[(vote.rater or str(path), vote.pair, "")] = vote
+            rater = vote.rater or str(path)
+            last[rater, vote.pair] = replace(vote, rater=rater)
     return list(last.values())

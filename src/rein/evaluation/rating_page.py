@@ -27,6 +27,7 @@ padding:.5rem 1rem;cursor:pointer;text-decoration:none;display:inline-block}
 .said button:disabled{opacity:.4;cursor:default}
 .prompt{font-size:1.15rem;text-align:center;margin:1rem auto}.how{text-align:center;margin:.5rem auto}
 [hidden]{display:none!important}
+.said label{text-align:center}
 input.rater{font:inherit;padding:.3rem .6rem;border:1px solid var(--line);border-radius:8px;background:var(--card);
 color:var(--ink)}
 """
@@ -36,30 +37,37 @@ _SCRIPT = """
 var study=JSON.parse(document.getElementById('study').textContent),box=document.getElementById('vote'),
 images=box.querySelectorAll('img'),prompt=document.querySelector('.prompt'),how=document.querySelector('.how'),
 rater=document.querySelector('.rater'),save=document.querySelector('.save'),
-buttons=document.querySelectorAll('.said button'),key='rein-votes-'+study.id,votes={},place=0,line=Promise.resolve();
-try{votes=JSON.parse(localStorage.getItem(key))||{}}catch(e){}
-function keep(){try{localStorage.setItem(key,JSON.stringify(votes))}catch(e){}}
+buttons=document.querySelectorAll('.said button'),key='rein-votes-'+study.id,kept={},votes,place=0,
+line=Promise.resolve();
+try{kept=JSON.parse(localStorage.getItem(key))||{}}catch(e){}
+votes=kept.votes=kept.votes||{};rater.value=kept.name||'';
+kept.nobody=kept.nobody||'unnamed '+Math.random().toString(36).slice(2,8);
+function keep(){kept.name=rater.value.trim();try{localStorage.setItem(key,JSON.stringify(kept))}catch(e){}}
+// Votes that are stored one by one must all have one name: without one they are those of this browser.
+function name(){return rater.value.trim()||(study.post?kept.nobody:'')}
 function lines(){return study.pairs.filter(function(p){return votes[p.key]}).map(function(p){
-return JSON.stringify(Object.assign({},votes[p.key],{rater:rater.value.trim()}))+'\\n'}).join('')}
+return JSON.stringify(Object.assign({},votes[p.key],{rater:name()}))+'\\n'}).join('')}
 function show(){
 var done=study.pairs.filter(function(p){return votes[p.key]}).length,pair=study.pairs[place],over=!pair;
-how.textContent=over?'All '+study.pairs.length+' pairs are rated. Save the votes and send the file back.':
+how.textContent=over?'All '+study.pairs.length+' pairs are rated. '+
+(study.post?'Every vote is stored: you may close the page.':'Save the votes and send the file back.'):
 'Pair '+(place+1)+' of '+study.pairs.length+', '+done+' rated';
 box.hidden=over;prompt.textContent=over?'':pair.prompt;
 if(!over){images[0].src=pair.left;images[1].src=pair.right}
 buttons.forEach(function(b){b.disabled=b.dataset.choice?over:place===0});
-save.hidden=!done;save.href='data:application/x-ndjson;charset=utf-8,'+encodeURIComponent(lines())}
+rater.disabled=Boolean(study.post&&done);save.hidden=!done;
+save.href='data:application/x-ndjson;charset=utf-8,'+encodeURIComponent(lines())}
 function send(vote){if(!study.post)return;  // one after another: of two votes on a pair the later one counts
 line=line.then(function(){return fetch(study.post,{method:'POST',headers:{'Content-Type':'application/json'},
 body:JSON.stringify(vote)})}).then(function(r){if(!r.ok)throw 0}).catch(function(){
 how.textContent='This vote was not stored: is the program still running?'})}
 function choose(choice){var pair=study.pairs[place];if(!pair)return;
-var vote={study:study.id,pair:pair.key,choice:choice,rater:rater.value.trim(),at:new Date().toISOString()};
+var vote={study:study.id,pair:pair.key,choice:choice,rater:name(),at:new Date().toISOString()};
 votes[pair.key]=vote;keep();place++;show();send(vote)}
 function back(){if(place>0){place--;show()}}
 buttons.forEach(function(b){b.addEventListener('click',function(){b.dataset.choice?choose(b.dataset.choice):back()})});
 box.querySelectorAll('figure').forEach(function(f,i){f.addEventListener('click',function(){choose(i?'right':'left')})});
-rater.addEventListener('input',show);
+rater.addEventListener('input',function(){keep();show()});
 document.addEventListener('keydown',function(e){if(e.target===rater)return;
 var choice={ArrowLeft:'left',ArrowRight:'right',ArrowDown:'same'}[e.key];
 if(choice){e.preventDefault();choose(choice)}else if(e.key==='Backspace'){e.preventDefault();back()}});

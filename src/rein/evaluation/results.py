@@ -39,10 +39,17 @@ class Figure:
     pictures: int
 
 
+PIXELS = "pixels"
+
+
 @dataclass(frozen=True)
 class Copies:
-    """Distances of drawn pictures to the nearest of `compared` others; nearer than `threshold` is a near-copy."""
+    """Distances of drawn pictures to the nearest of `compared` others; nearer than `threshold` is a near-copy.
 
+    `by` says which distance: "pixels", or the network whose features were compared, with the hash of its weights.
+    """
+
+    by: str
     compared: int
     threshold: float
     kinds: tuple[Closeness, ...]
@@ -55,7 +62,8 @@ class Results:
     Fields:
         drawn, real: what was judged and what it was compared with ("" for nothing), with how many pictures each.
         notes: what a reader must know, such as that there are too few pictures for a figure.
-        settings: how the pictures were drawn, where a model drew them for this.
+        settings: what was set; where a model drew the pictures for this, how, and in which folder beside the results
+            they are kept ("pictures").
     """
 
     drawn: str
@@ -63,7 +71,7 @@ class Results:
     real: str
     real_count: int
     figures: tuple[Figure, ...]
-    copies: Copies | None
+    copies: tuple[Copies, ...]
     notes: tuple[str, ...]
     settings: dict[str, str]
     versions: dict[str, str]

@@ -256,5 +256,10 @@ def count(number: int) -> str:
 
 
 def duration(seconds: float) -> str:
-    """ "1.2 s", "34 ms", "0.56 ms"."""
-    return f"{seconds:.2g} s" if seconds >= 0.9995 else f"{1000 * seconds:.2g} ms"
+    """ "1.2 s", "34 ms", "123 ms", "0.56 ms"."""
+    return f"{rounded(seconds)} s" if seconds >= 0.9995 else f"{rounded(1000 * seconds)} ms"
+
+
+def rounded(value: float) -> str:
+    """Two digits, or all those before the point: "0.56", "1.2", "123"."""
+    return f"{value:.2g}" if abs(value) < 99.5 else f"{value:.0f}"

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from rein.explain.drawing import Drawing
 from rein.explain.given import LayerChange
+from rein.explain.network_drawing import rounded
 from rein.explain.part_steps import noise_share, seen_latents
 from rein.explain.pictures import grey, thumbnail, veil
 from rein.html import Content, Markup, figure, picture, table, tag
@@ -106,7 +107,7 @@ def _adapters(changes: tuple[LayerChange, ...]) -> list[Content]:
         (
             network_name(change.part),
             tag("code", change.layer),
-            f"{100 * change.share:.2g} %",
+            f"{rounded(100 * change.share)} %",
             gauge(change.share / strongest),
         )
         for change in changes[:_LAYERS_SHOWN]

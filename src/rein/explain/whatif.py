@@ -101,7 +101,7 @@ def _guidance(request: Request) -> list[tuple[str, Request]]:
 
 
 def _steps(request: Request) -> list[tuple[str, Request]]:
-    own = request.steps
+    own = request.step_count
     counts = sorted({1, max(1, own // 4), min(own * 2, MAX_STEPS)} - {own})
     return [(f"{count} step{'s' if count > 1 else ''}", request.replace(steps=count)) for count in counts]
 

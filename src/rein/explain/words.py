@@ -220,7 +220,7 @@ class TowerWatch:
         dialect = find_dialect(request.dialect, request.emphasis)
         room = self.parts.towers[number].config.context_length - 2
         vocabulary = Vocabulary(self.parts.tokenizers[number], room, job.chosen.embeddings)
-        parts = explain_prompt(job.words[0].text, request.steps, dialect, vocabulary)
+        parts = explain_prompt(job.words[0].text, request.step_count, dialect, vocabulary)
         readings = [
             Reading(place, part.weight, reading.steps, reading.text)
             for place, part in enumerate(parts)

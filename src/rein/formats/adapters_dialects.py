@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +68,8 @@ _OTHER_BEGINNINGS = {
     "image_proj.": "IP-Adapter",
     "ip_adapter.": "IP-Adapter",
 }
+_HYPERNETWORK = re.compile(r"\d+\.\d+\.linear\.?\d+\.(weight|bias)")
+"""A layer's width, which of two networks (for keys, for values), and a layer of that."""
 
 LARGEST_CONFIG = 2**20
 """Bytes that are read of an `adapter_config.json`, of which real ones have a few hundred."""
@@ -136,11 +139,18 @@ def _split(name: str) -> tuple[str, str | None]:
 
 
 def _foreign_kind(name: str) -> str | None:
+    if is_hypernetwork([name]):
+        return "hypernetwork"
     for beginning, kind in _OTHER_BEGINNINGS.items():
         if name.startswith(beginning):
             return kind
     pieces = name.rsplit(".", 2)
     return next((_OTHER_KINDS[e] for e in ("." + ".".join(pieces[-2:]), "." + pieces[-1]) if e in _OTHER_KINDS), None)
+
+
+def is_hypernetwork(names: Iterable[str]) -> bool:
+    """Whether one of the names is of a hypernetwork as AUTOMATIC1111 and NovelAI write them."""
+    return any(_HYPERNETWORK.fullmatch(name) for name in names)
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ _OTHERS = {
 _SECOND_TOWER = ("lora_te2_", "text_encoder_2.")
 _READS_TEXT = ("attn2_to_k", "attn2_to_v", "attn2.to_k", "attn2.to_v", "attn2.processor.to_k", "attn2.processor.to_v")
 _COLUMNS = {"down", "w1_b", "w2_b", "difference"}
+_FACTORS = (("w1", "w1_b"), ("w2", "w2_b"))
+"""Of LoKr: what has the columns of either factor."""
 
 
 def refuse_other_family(path: Path, weights: Weights, groups: Mapping[str, Group], targets: Targets) -> None:
@@ -36,16 +38,22 @@ def refuse_other_family(path: Path, weights: Weights, groups: Mapping[str, Group
     """
     width = targets.spec.unet.context_width
     theirs = text_width(weights, groups)
-    other = next((name for word, name in _OTHERS.items() if any(word in layer for layer in groups)), None)
+    other = foreign_family(groups)
     if other is None and theirs is not None and theirs != width:
-        other = _family(theirs)
+        other = family_title(theirs)
     if other is None and len(targets.spec.towers) == 1 and any(layer.startswith(_SECOND_TOWER) for layer in groups):
         other = "SDXL, with two text towers"
     if other is not None:
-        raise InputError(f"cannot use {path}: it was made for {other}; {targets.spec.name!r} is {_family(width)}")
+        raise InputError(f"cannot use {path}: it was made for {other}; {targets.spec.name!r} is {family_title(width)}")
 
 
-def _family(width: int) -> str:
+def foreign_family(groups: Mapping[str, Group]) -> str | None:
+    """Which family of other makers' models the layers are of, as far as their names show it."""
+    return next((name for word, name in _OTHERS.items() if any(word in layer for layer in groups)), None)
+
+
+def family_title(width: int) -> str:
+    """What people call the family of models with a text of `width`."""
     return _FAMILIES.get(width, f"a model with text of width {width}")
 
 
@@ -58,4 +66,18 @@ def text_width(weights: Weights, groups: Mapping[str, Group]) -> int | None:
             shape = weights.infos[name].shape
             if kind in ("lora", "loha", "full") and role in _COLUMNS and len(shape) > 1:
                 return shape[1]
+        if "lokr" in group.kinds:
+            return _columns_of_lokr(weights, group)
     return None
+
+
+def _columns_of_lokr(weights: Weights, group: Group) -> int | None:
+    """The columns of a Kronecker product: those of its factors, multiplied."""
+    product = 1
+    for roles in _FACTORS:
+        name = next((group.names["lokr", role] for role in roles if ("lokr", role) in group.names), None)
+        shape = () if name is None else weights.infos[name].shape
+        if len(shape) < 2:
+            return None
+        product *= shape[1]
+    return product

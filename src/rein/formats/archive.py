@@ -28,6 +28,10 @@ ENTRY_LIMIT = 6_000
 """Entries of an archive; SDXL with its averages has about 4,200."""
 
 _SMALL = 2**20
+_PROGRAM = (
+    "it is a TorchScript program, which is code to run, and not a file of weights: take the same model's weights, such "
+    "as the model.safetensors of transformers or OpenCLIP"
+)
 _END = struct.Struct("<4s4H2IH")
 _END_64 = struct.Struct("<4sQ2H2I4Q")
 _LOCATOR_64 = struct.Struct("<4sIQI")
@@ -132,6 +136,8 @@ def _central(data: mmap.mmap, position: int, end: int) -> tuple[ArchiveEntry, in
     if stop > end:
         refuse("its archive has a damaged directory")
     name = _name(data[start : start + name_length])
+    if "/code/" in name:
+        refuse(_PROGRAM)
     if method or flags & ~(_UTF8 | _DESCRIPTOR_FOLLOWS):
         refuse(f"its archive has {name!r} compressed or encrypted, which PyTorch does not do: it may be a bomb")
     if extra_length or _IN_64 in (size, packed, offset):
@@ -232,7 +238,7 @@ def _root(entries: list[ArchiveEntry]) -> str:
 def _check_kind(data: mmap.mmap, inside: dict[str, ArchiveEntry], starts: dict[str, int]) -> None:
     """Refuse programs (TorchScript), and numbers that are stored in the other order of bytes."""
     if "constants.pkl" in inside or any(name.startswith("code/") for name in inside):
-        refuse("it is a TorchScript program, which is code to run, and not a file of weights")
+        refuse(_PROGRAM)
     for name, entry in inside.items():
         if not name.startswith("data/") and name != "data.pkl":
             if entry.size > _SMALL:

@@ -40,6 +40,11 @@ def averaged_keys(keys: KeyMap, names: Iterable[str], path: Path) -> KeyMap:
     return KeyMap(tuple(chosen(entry) for entry in keys.entries))
 
 
+def refuse_for_folder(folder: Path) -> None:
+    """Say that averages beside plain weights are a matter of single files. Raises `InputError`."""
+    raise InputError(f"{folder} is a folder and has one U-Net, so no averaged (EMA) one besides: leave the choice out")
+
+
 def with_plain_names(shapes: Shapes, rows: Iterable[ModelSpec]) -> Shapes:
     """The shapes of a file with averages alone as if they were the plain U-Net, so that it can be measured.
 

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from rein.errors import DamagedFileError, InputError, quoted
 from rein.files import write_failure
 from rein.formats.adapters_names import Targets, parts_of
+from rein.formats.averages import refuse_for_folder
 from rein.formats.diffusers_folder import build_diffusers, is_diffusers_folder
 from rein.formats.folder import (
     AUTOENCODER_FILE,
@@ -189,6 +190,8 @@ def load_model(
     """
     path, options = Path(source), options or LoadOptions()
     recorded = ""
+    if options.ema and path.is_dir():
+        refuse_for_folder(path)
     if path.is_file():
         built = build_single(path, device, dtype, options)
     elif is_diffusers_folder(path) and not (path / SPEC_FILE).is_file():

@@ -22,6 +22,7 @@ from rein.files import write_failure
 from rein.formats.folder import weight_files, write_description
 from rein.formats.keys import Place, key_map, part_names
 from rein.formats.saving import FORMAT_TEXT, checked_cast, file_metadata, single_entries, streamed, write_diffusers
+from rein.formats.scaled import SCALE_TEXT
 from rein.formats.single import LoadOptions
 from rein.formats.sources import OpenModel, open_model
 from rein.formats.tensors import Entry, write_streaming
@@ -102,12 +103,14 @@ def _repack(source: Path, target: Path, wanted: Conversion) -> Converted:
     weights = open_weights(source)
     weights.verify()
     texts = {name: str(value) for name, value in weights.extras.items() if isinstance(value, str | int | float)}
-    texts |= {**FORMAT_TEXT, **weights.metadata}
+    told = {key: text for key, text in weights.metadata.items() if not (weights.scales and key == SCALE_TEXT)}
+    texts |= {**FORMAT_TEXT, **told}
     if wanted.options.prediction is not None:
         texts["modelspec.prediction_type"] = wanted.options.prediction
     write_streaming(target, [_kept(weights, name, wanted.dtype) for name in weights], texts)
     left = weights.left_out
     notes = [f"left out: {len(left)} tensors beside the model, such as {quoted(left[0])}"] if left else []
+    notes += [f"multiplied in: the scales of {len(weights.scales)} 8-bit weights"] if weights.scales else []
     return Converted(target, "file", notes=tuple(notes))
 
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 
 from rein.errors import DamagedFileError, InputError
 from rein.formats.adapters import looks_like_adapter
+from rein.formats.adapters_dialects import is_hypernetwork
 from rein.formats.averages import has_averages, with_plain_names
 from rein.formats.embeddings import looks_like_embedding
 from rein.formats.folder import check_numbers
@@ -27,7 +28,17 @@ from rein.formats.upscaler_keys import find_upscaler
 from rein.nn.specs import SD15, VARIANTS, ModelSpec, PredictionName, from_dict
 
 Kind = Literal[
-    "model", "unet", "autoencoder", "text tower", "adapter", "embedding", "upscaler", "controlnet", "other", "unknown"
+    "model",
+    "unet",
+    "autoencoder",
+    "text tower",
+    "adapter",
+    "embedding",
+    "upscaler",
+    "controlnet",
+    "hypernetwork",
+    "other",
+    "unknown",
 ]
 
 SPEC_KEY = "rein.model"
@@ -118,7 +129,7 @@ def detect(
     if unet is None:
         return _without_unet(shapes, autoencoder, [place for place, _ in towers])
     measures = unet_measures(shapes, unet)
-    fitting = own or [row for row in known if UNetMeasures.of(row.unet) == measures]
+    fitting = own or [row for row in known if measures.may_be(UNetMeasures.of(row.unet))]
     kind: Kind = "unet" if autoencoder is None and not towers else "model"
     if not fitting:
         return Detection(kind, None, {"unet": unet}, ema=ema, note=_unknown_family(measures), ema_only=ema_only)
@@ -137,6 +148,8 @@ def _small_kind(shapes: Shapes) -> Detection | None:
         return Detection("adapter")
     if any(mark in shapes for mark in _CONTROL_MARKS):
         return Detection("controlnet", note="a control network, which changes how another model draws")
+    if is_hypernetwork(shapes):
+        return Detection("hypernetwork", note="a hypernetwork, which Rein does not use")
     upscaler = find_upscaler(shapes)
     return None if upscaler is None else Detection("upscaler", note=upscaler.note)
 

@@ -40,6 +40,8 @@ SCHEDULES: dict[str, ScheduleKind] = {
 _SAMPLERS = {"LCMScheduler": "lcm"}
 """Schedulers that a distilled model needs; for others the default of the family holds."""
 
+_DISTILLED_STEPS = 4
+
 _UNET_PLAIN: dict[str, tuple[Any, ...]] = {
     "act_fn": ("silu", "swish"),
     "mid_block_type": ("UNetMidBlock2DCrossAttn", "UNetMidBlock2D", None),
@@ -207,7 +209,11 @@ def named(spec: ModelSpec, scheduler: Json, sample_size: Any) -> ModelSpec:
     sampler = _SAMPLERS.get(str(scheduler.get("_class_name")))
     if spec.schedule.zero_terminal_snr:
         spec = replace(spec, default_spacing="trailing")
-    return spec if sampler is None else replace(spec, default_sampler=sampler, default_guidance=1.0)
+    return (
+        spec
+        if sampler is None
+        else replace(spec, default_sampler=sampler, default_guidance=1.0, default_steps=_DISTILLED_STEPS)
+    )
 
 
 def _known_tower(tower: TextTowerConfig, row: ModelSpec) -> TextTowerConfig:

@@ -24,6 +24,7 @@ from rein.errors import DamagedFileError, InputError, quoted
 from rein.files import parse_json
 from rein.formats.diffusers_configs import named, read_autoencoder, read_schedule, read_tower, read_unet
 from rein.formats.fill import Fit, Shards, compare, fill
+from rein.formats.folder import AUTOENCODER_FILE
 from rein.formats.keys import KeyMap, Place, key_map, networks_of, part_names
 from rein.formats.places import find_autoencoder, find_towers
 from rein.formats.single import Built, LoadOptions
@@ -144,6 +145,25 @@ def weight_paths(folder: Path, variant: str | None) -> Files:
         raise InputError(f"{folder} has {lacks}; {f'it has {others}' if others else 'fetch the model again'}")
     path = folder / found[wanted]
     return _shards(path) if path.name.endswith(".json") else (path,)
+
+
+def lone_weights(path: Path) -> Path:
+    """The file of weights of a part that comes by itself: `path`, or what is in a folder with a configuration.
+
+    Of the folder of a whole model it is the autoencoder's.
+
+    Raises:
+        InputError: the folder has no weights, or several files of them.
+        DamagedFileError: an index of shards is damaged.
+    """
+    if not path.is_dir():
+        return path
+    if (path / AUTOENCODER_FILE).is_file():
+        return path / AUTOENCODER_FILE
+    files = weight_paths(path / FOLDERS["autoencoder"] if is_diffusers_folder(path) else path, None)
+    if len(files) > 1:
+        raise InputError(f"{path} has its weights in {len(files)} files: give a part whose weights are in one")
+    return files[0]
 
 
 def _variant_of(name: str, stem: str, ending: str) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rein.errors import ReinError
 
-EMBEDDED = ("pocket", "pocket-depth")
+EMBEDDED = ("pocket", "pocket-depth", "pocket-fast")
 """Their names, the first being what is drawn with unless told otherwise."""
 
 

@@ -54,6 +54,14 @@ def looks_like_embedding(infos: Mapping[str, Any]) -> bool:
     return bool(known & infos.keys()) or (len(infos) == 1 and "." not in next(iter(infos)))
 
 
+def describe(infos: Mapping[str, Any]) -> tuple[int, tuple[int, ...]]:
+    """Of a file that looks like an embedding: how many vectors it has, and their width for each text tower."""
+    pair = next((pair for pair in _PAIRS if infos.keys() >= set(pair)), None)
+    names = pair or (next((name for name in _LONE if name in infos), next(iter(infos))),)
+    shapes = [infos[name].shape for name in names]
+    return (shapes[0][0] if len(shapes[0]) > 1 else 1), tuple(shape[-1] for shape in shapes)
+
+
 def read_embedding(path: str | os.PathLike[str], towers: Sequence[TextTowerConfig]) -> LoadedEmbedding:
     """Read an embedding for a model's text towers; its name is the file's without the ending.
 

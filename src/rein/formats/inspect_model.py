@@ -1,4 +1,6 @@
-"""What a single file or a diffusers folder holds, from names, shapes and texts; the numbers are read only to hash.
+"""What a single file or a diffusers folder holds, from names, shapes and texts.
+
+The numbers are read only to hash, and those of an adapter to see that they can be used.
 
 `rein.formats.inspect` looks at Rein's own folders.
 """
@@ -7,19 +9,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rein.errors import DamagedFileError, InputError
 from rein.formats.detect import Detection, detect
 from rein.formats.diffusers_folder import folder_names, open_parts, read_diffusers_spec
+from rein.formats.embeddings import describe
 from rein.formats.fill import Fit, listed
 from rein.formats.folder import combined_hash, file_digest
+from rein.formats.inspect_adapter import AdapterReport, families, inspect_adapter
 from rein.formats.placed import PlacedTensor
 from rein.formats.single import PART_TITLES, LoadOptions, fitted
 from rein.formats.weights import open_weights
-from rein.nn.specs import ModelSpec
+from rein.nn.specs import VARIANTS, ModelSpec
 
 SHORT = 10
 """Digits of the SHA-256 that stand for a model in the settings of pictures, as the AUTOMATIC1111 web UI has it."""
@@ -32,12 +36,16 @@ class FileReport:
     Fields:
         kind: as `rein.formats.detect.Detection`; "model" for a diffusers folder.
         container: what kind of file it is: "safetensors", "torch zip", "torch legacy", "diffusers folder".
-        spec: the family, None where it is none that Rein draws with.
+        spec: the family of a model, None where it is none that Rein draws with.
+        made_for: the family that an adapter or a learned word goes with; None where it is none that Rein knows.
         settled: whether the file tells what the U-Net predicts; loading asks the network itself if not.
         parts: titles of the parts that are there.
         types, parameters, tensors, bytes: of all tensors; types by the format's names, the most frequent first.
         fit: what is missing, extra or of another shape.
-        problems: what keeps it from being drawn with; empty for a sound model and for files of other kinds.
+        problems: what keeps it from being used; empty for a sound model or adapter and for files of other kinds.
+        scaled: how many of its tensors are 8-bit numbers with a scale beside them.
+        adapter: what an adapter does.
+        vectors, widths: of a learned word, how many vectors it has, and their width for each text tower.
         sha256: of the file, or of all weight files of a folder together; "" where it was not wanted.
     """
 
@@ -58,11 +66,17 @@ class FileReport:
     ema_only: bool = False
     sha256: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    scaled: int = 0
+    adapter: AdapterReport | None = None
+    made_for: ModelSpec | None = None
+    vectors: int = 0
+    widths: tuple[int, ...] = ()
 
     @property
     def family(self) -> str:
-        """The name of the family; "" for none."""
-        return "" if self.spec is None else self.spec.name
+        """The name of the family of a model, or of those that it is for; "" for none."""
+        spec = self.spec or self.made_for
+        return "" if spec is None else spec.name
 
     def plain(self) -> dict[str, Any]:
         """As JSON values."""
@@ -80,11 +94,14 @@ class FileReport:
             "types": list(self.types),
             "parameters": self.parameters,
             "tensors": self.tensors,
+            "scaled": self.scaled,
             "bytes": self.bytes,
             "sha256": self.sha256 or None,
             "short_hash": self.sha256[:SHORT] or None,
             "ema": self.ema,
             "ema_only": self.ema_only,
+            "adapter": None if self.adapter is None else self.adapter.plain(),
+            "embedding": {"vectors": self.vectors, "widths": list(self.widths)} if self.vectors else None,
             **{name: {"count": len(names), "names": list(names)} for name, names in named.items()},
             "note": self.note or None,
             "problems": list(self.problems),
@@ -103,7 +120,7 @@ def inspect_single(path: Path, hashed: bool = True) -> FileReport:
     fit = Fit()
     if found.spec is not None:
         _, fit = fitted(path, weights, found, found.spec, LoadOptions())
-    return FileReport(
+    report = FileReport(
         path=path,
         kind=found.kind,
         container=weights.container,
@@ -118,8 +135,24 @@ def inspect_single(path: Path, hashed: bool = True) -> FileReport:
         ema_only=found.ema_only,
         sha256=file_digest(path) if hashed else "",
         metadata=weights.metadata,
+        scaled=len(weights.scales),
         **_counted(weights.infos),
     )
+    if found.kind == "adapter":
+        return _with_adapter(report, inspect_adapter(weights))
+    return _with_word(report, weights.infos) if found.kind == "embedding" else report
+
+
+def _with_adapter(report: FileReport, adapter: AdapterReport) -> FileReport:
+    problems = (adapter.problem,) if adapter.problem else ()
+    return replace(report, adapter=adapter, made_for=adapter.spec, note=adapter.note, problems=problems)
+
+
+def _with_word(report: FileReport, infos: Mapping[str, PlacedTensor]) -> FileReport:
+    vectors, widths = describe(infos)
+    rows = families(VARIANTS.values())
+    row = next((row for row in rows if tuple(tower.width for tower in row.towers) == widths), None)
+    return replace(report, vectors=vectors, widths=widths, made_for=row)
 
 
 def _problems(found: Detection, fit: Fit) -> tuple[str, ...]:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from rein.formats.keys import Place
+from rein.formats.keys import Naming, Place
 from rein.nn.specs import AutoencoderConfig, UNetConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
 """Shape of each tensor of a file by its name."""
 
 PUBLISHED_UNET = "model.diffusion_model."
+
+_UNET_MARKS: dict[Naming, tuple[str, str, str]] = {
+    "original": ("time_embed.0.weight", "input_blocks.0.0.weight", "out.2.weight"),
+    "native": ("time_embedding.linear_1.weight", "conv_in.weight", "conv_out.weight"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,18 +50,22 @@ class UNetMeasures:
             config.guidance_width,
         )
 
+    def may_be(self, known: UNetMeasures) -> bool:
+        """Whether these are the measures of a known U-Net, or would be if its first and last layer were there."""
+        first, last = self.in_channels or known.in_channels, self.out_channels or known.out_channels
+        return replace(self, in_channels=first, out_channels=last) == known
+
 
 def find_unet(shapes: Shapes) -> Place | None:
-    """The place of a U-Net; the published one is preferred where a file has several."""
+    """The place of a U-Net; the published one is preferred where a file has several.
+
+    It has times and a first or a last layer: one that lacks a tensor is a U-Net still, and refused for what it lacks.
+    """
     found = [
-        Place(prefix, "original")
-        for prefix in _prefixes(shapes, "input_blocks.0.0.weight")
-        if f"{prefix}time_embed.0.weight" in shapes and f"{prefix}out.2.weight" in shapes
-    ]
-    found += [
-        Place(prefix, "native")
-        for prefix in _prefixes(shapes, "time_embedding.linear_1.weight")
-        if f"{prefix}conv_in.weight" in shapes and f"{prefix}conv_out.weight" in shapes
+        Place(prefix, naming)
+        for naming, (times, *ends) in _UNET_MARKS.items()
+        for prefix in _prefixes(shapes, times)
+        if any(f"{prefix}{end}" in shapes for end in ends)
     ]
     return min(found, key=lambda place: (place.prefix != PUBLISHED_UNET, len(place.prefix)), default=None)
 

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from rein.errors import DamagedFileError, InputError
+from rein.formats.averages import refuse_for_folder
 from rein.formats.detect import detect, lone_autoencoder, with_prediction
 from rein.formats.diffusers_folder import is_diffusers_folder, open_parts, read_diffusers_spec
 from rein.formats.fill import compare
@@ -93,6 +94,8 @@ def open_model(path: Path, options: LoadOptions | None = None) -> OpenModel:
         DamagedFileError: a file cannot be read, or lacks tensors.
     """
     options = options or LoadOptions()
+    if options.ema and path.is_dir():
+        refuse_for_folder(path)
     if path.is_file():
         found = _single(path, options)
     elif is_diffusers_folder(path) and not (path / SPEC_FILE).is_file():

@@ -20,6 +20,7 @@ from rein.formats.header import checked_header, opened, without_collection
 from rein.formats.legacy import MAGIC, read_legacy
 from rein.formats.pickle_tensors import RefusedPickleError
 from rein.formats.placed import Contents, PlacedTensor
+from rein.formats.scaled import multiplied, scales_of, without_scales
 from rein.formats.tensors import flat_view, mapped_file, torch_type, write_streaming
 
 if TYPE_CHECKING:
@@ -44,12 +45,14 @@ class Weights(Mapping[str, "torch.Tensor"]):
     """The tensors of a file, each made when it is asked for.
 
     `weights[name]` is a view of the mapped file: it takes no memory before it is touched, and what is written to it
-    stays apart from the file. `weights.read(name)` is a copy in memory of its own, read without the map.
+    stays apart from the file. `weights.read(name)` is a copy in memory of its own, read without the map. An 8-bit
+    weight with a scale beside it (`rein.formats.scaled`) comes multiplied, in float32, and always as a copy.
 
     Attributes:
         path: the file.
         container: "safetensors", "torch zip" or "torch legacy".
-        infos: type, shape and place of each tensor, by name, in the order of the file.
+        infos: type, shape and place of each tensor, by name, in the order of the file; scales are not among them.
+        scales: names of the scales of 8-bit weights, by those of the weights.
         metadata: free texts of a safetensors file.
         extras: plain values (numbers, texts, lists, tables) found in a pickle beside the tensors.
         inert: names of classes that a pickle asks for; none is imported or made.
@@ -59,7 +62,9 @@ class Weights(Mapping[str, "torch.Tensor"]):
     def __init__(self, path: Path, container: str, contents: Contents, source: tuple[mmap.mmap, Identity]) -> None:
         self.path = path
         self.container = container
-        self.infos: Mapping[str, PlacedTensor] = contents.tensors
+        self.scales: Mapping[str, str] = scales_of(contents.tensors)
+        self.infos: Mapping[str, PlacedTensor] = without_scales(contents.tensors, self.scales)
+        self._placed = contents.tensors
         self.metadata: Mapping[str, str] = contents.metadata
         self.extras: Mapping[str, Any] = contents.extras
         self.inert = contents.inert
@@ -77,9 +82,12 @@ class Weights(Mapping[str, "torch.Tensor"]):
         return name in self.infos
 
     def __getitem__(self, name: str) -> torch.Tensor:
+        view = self._view(self.infos[name])
+        return self._multiplied(name, view) if name in self.scales else view
+
+    def _view(self, info: PlacedTensor) -> torch.Tensor:
         import torch
 
-        info = self.infos[name]
         if not info.parameters:
             return _empty(info)
         flat = flat_view(self._mapped, info.dtype, info.start, info.span)
@@ -91,9 +99,15 @@ class Weights(Mapping[str, "torch.Tensor"]):
         Raises:
             DamagedFileError: the file changed since it was opened.
         """
+        copy = self._copy(self.infos[name])
+        return self._multiplied(name, copy) if name in self.scales else copy
+
+    def _multiplied(self, name: str, stored: torch.Tensor) -> torch.Tensor:
+        return multiplied(name, stored, self._copy(self._placed[self.scales[name]]), self.path)
+
+    def _copy(self, info: PlacedTensor) -> torch.Tensor:
         import torch
 
-        info = self.infos[name]
         if not info.parameters:
             return _empty(info)
         memory = torch.empty(info.span, dtype=torch.uint8)
@@ -131,8 +145,8 @@ class Weights(Mapping[str, "torch.Tensor"]):
                     raise DamagedFileError(f"cannot read {self.path}: {where} are damaged; download it again")
 
     def dtype(self, name: str) -> torch.dtype:
-        """The type of tensor `name`, in PyTorch's terms."""
-        return _dtype(self.infos[name])
+        """The type in which tensor `name` comes, in PyTorch's terms."""
+        return torch_type("F32") if name in self.scales else _dtype(self.infos[name])
 
     @contextmanager
     def _reopened(self) -> Iterator[BufferedReader]:

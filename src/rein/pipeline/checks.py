@@ -6,7 +6,8 @@ from rein.devices import MAX_SEED
 from rein.diffusion.samplers import SAMPLERS, SamplerInfo, find_sampler
 from rein.diffusion.spacing import find_spacing, plain_spacing
 from rein.errors import InputError, quoted
-from rein.nn.specs import ModelSpec
+from rein.formats.embedded import EMBEDDED
+from rein.nn.specs import VARIANTS, ModelSpec
 from rein.pipeline.fields import refusal
 from rein.pipeline.request_fields import RequestFields
 from rein.text.dialects import find_dialect, find_emphasis
@@ -43,6 +44,9 @@ _EXCLUDES = (
 )
 """A field, and those that cannot be given with it."""
 
+_FORMS = {"depth_image": "depth", "depth_model": "depth", "image_guidance_scale": "editing"}
+"""What only models of one form are told."""
+
 _SAMPLER_FIELDS = ("eta", "s_churn", "s_tmin", "s_tmax", "s_noise")
 """What only some samplers read."""
 
@@ -68,7 +72,8 @@ def check_request(request: RequestFields) -> None:
     for name, others in _EXCLUDES:
         for other in others:
             if request.is_set(name) and request.is_set(other):
-                raise InputError(f"{other} is {quoted(getattr(request, other))}: it does not go with {name}")
+                value = quoted(getattr(request, other))
+                raise InputError(f"{other} is {value}: it does not go with {name}; leave one of them out")
 
 
 def _check_names(request: RequestFields) -> None:
@@ -99,11 +104,17 @@ def check_model(request: RequestFields, spec: ModelSpec, sampler: SamplerInfo) -
         "crop": spec.unet.size_ids,
         "aesthetic_score": spec.unet.size_ids == 5,
         "negative_aesthetic_score": spec.unet.size_ids == 5,
-        "depth_image": spec.form == "depth",
-        "depth_model": spec.form == "depth",
-        "image_guidance_scale": spec.form == "editing",
-    }
+    } | {name: spec.form == form for name, form in _FORMS.items()}
     for name, listens in told.items():
         if request.is_set(name) and not listens:
             value = quoted(getattr(request, name))
-            raise InputError(f"{name} is {value}: model {spec.name!r} is not told it; leave it out")
+            raise InputError(f"{name} is {value}: model {spec.name!r} is not told it; leave it out{_listener(name)}")
+
+
+def _listener(name: str) -> str:
+    """Which model to take for a field that this one is not told; nothing where no form of model is made for it."""
+    form = _FORMS.get(name)
+    if form is None:
+        return ""
+    ready = [model for model in EMBEDDED if VARIANTS[model].form == form]
+    return f", or take a model for {form}" + (f", such as {' or '.join(ready)}" if ready else "")

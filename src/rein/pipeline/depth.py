@@ -13,6 +13,7 @@ from PIL import Image
 from torch.nn.functional import interpolate
 
 from rein.errors import DamagedFileError, InputError, ReinError, require
+from rein.formats.transformers_models import silent
 from rein.images import pil_to_tensor
 from rein.masks import Array
 
@@ -42,9 +43,10 @@ def estimate_depth(folder: str, picture: Image.Image) -> Array:
         raise InputError(f"depth_model {folder}: it must be a folder with config.json and model.safetensors in it")
     settings = _settings(path / _PREPROCESSOR)
     try:
-        model = transformers.AutoModelForDepthEstimation.from_pretrained(
-            os.fspath(path), local_files_only=True, use_safetensors=True, trust_remote_code=False
-        ).eval()
+        with silent(transformers):
+            model = transformers.AutoModelForDepthEstimation.from_pretrained(
+                os.fspath(path), local_files_only=True, use_safetensors=True, trust_remote_code=False
+            ).eval()
     except Exception as error:  # a library's errors are of many kinds
         raise DamagedFileError(f"depth_model {folder} cannot be read: {str(error).splitlines()[0][:200]}") from error
     found = model(pixel_values=_seen(picture, settings)).predicted_depth.float()

@@ -117,7 +117,7 @@ def _through_passes(job: Job, seed: int) -> Iterator[GenerationStep]:
     notes: tuple[str, ...] = ()
     ahead, drawn = seed - job.seeds[0], job.words_of(seed)
     requests = [told(_ahead(entry.request, ahead), drawn) for entry in job.passes]
-    counts = [max(1, len(visited(torch.zeros(request.steps + 1), request)) - 1) for request in requests]
+    counts = [max(1, len(visited(torch.zeros(request.step_count + 1), request)) - 1) for request in requests]
     for place, (entry, request) in enumerate(zip(job.passes, requests, strict=True)):
         part = job.opening if place == 0 and ahead == 0 else None
         if part is None:

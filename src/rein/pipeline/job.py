@@ -148,7 +148,7 @@ def prepare_pass(parts: LoadedModel, request: Request, given: Given | None, memo
     schedule = make_schedule(**asdict(parts.spec.schedule))
     discard = find_sampler(request.sampler).discards_penultimate and schedule.coordinates == "sigma"
     spacing = SpacingOptions(request.rho, request.sigma_min, request.sigma_max, discard)
-    sigmas = spaced_sigmas(request.spacing, request.steps, schedule, spacing)
+    sigmas = spaced_sigmas(request.spacing, request.step_count, schedule, spacing)
     words = _words(request)
     doctor, memo = Doctor(), memo or Memo()
     inputs = prepare_inputs(parts, request, given, memo)

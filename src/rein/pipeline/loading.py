@@ -11,6 +11,7 @@ import torch
 from rein.engines.cpu import lay_out
 from rein.errors import InputError, nearest, quoted
 from rein.formats.checkpoint import LoadedModel, load_model
+from rein.formats.diffusers_folder import lone_weights
 from rein.formats.embedded import EMBEDDED, embedded_folder
 from rein.formats.single import LoadOptions
 from rein.nn.specs import PredictionName
@@ -51,8 +52,8 @@ def find_prediction_name(name: str | None) -> PredictionName | None:
     return next((entry for entry in known if entry == name), None)
 
 
-def existing_file(path: str | os.PathLike[str]) -> Path:
-    """A file that is there. Raises `InputError`."""
-    if not Path(path).is_file():
+def autoencoder_file(path: str | os.PathLike[str]) -> Path:
+    """The file that an autoencoder is to be taken from, also of one in a folder. Raises `InputError`."""
+    if not Path(path).exists():
         raise InputError(f"there is no file {os.fspath(path)}: give a VAE, a TAESD or a whole model")
-    return Path(path)
+    return lone_weights(Path(path))

@@ -14,7 +14,7 @@ from rein.formats.single import LoadOptions
 from rein.nn.specs import ModelSpec
 from rein.pipeline.generate import GenerationStep, collect, run
 from rein.pipeline.job import prepare
-from rein.pipeline.loading import existing_file, find_prediction_name, load_parts, model_folder
+from rein.pipeline.loading import autoencoder_file, find_prediction_name, load_parts, model_folder
 from rein.pipeline.request import Request
 from rein.pipeline.result import Result
 
@@ -96,7 +96,7 @@ def load(
             "pocket".
         device: "cpu", "cuda", "cuda:1", "mps", or None for the best there is.
         dtype: "float32", "bfloat16", "float16", or None for what suits the device.
-        vae: a file whose autoencoder takes the place of the model's own: a VAE, a TAESD, another model.
+        vae: a file or folder whose autoencoder takes the place of the model's own: a VAE, a TAESD, another model.
         prediction: what the U-Net predicts ("epsilon", "v", "x0", "flow"); None goes by the file.
         ema: take the averaged U-Net where a single file has two.
         variant: which weights of a diffusers folder to read, such as "fp16"; None prefers the plain ones.
@@ -106,5 +106,6 @@ def load(
         DamagedFileError: the model's files cannot be read, or would leave a network unfilled.
     """
     where = choose_device(device)
-    options = LoadOptions(None if vae is None else existing_file(vae), find_prediction_name(prediction), ema, variant)
+    lone = None if vae is None else autoencoder_file(vae)
+    options = LoadOptions(lone, find_prediction_name(prediction), ema, variant)
     return Model(load_parts(source, where, choose_dtype(dtype, where), options))

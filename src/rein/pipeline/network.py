@@ -72,7 +72,7 @@ def plan_request(
     texts = drawn.text, drawn.negative_prompt
 
     def encoded(towers: Sequence[TextTower]) -> PromptPlan:
-        return encode_prompts(*texts, request.steps, towers, parts.tokenizers, options)
+        return encode_prompts(*texts, request.step_count, towers, parts.tokenizers, options)
 
     plan = (doctor or Doctor()).encode(parts.towers, encoded)
 

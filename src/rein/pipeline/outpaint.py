@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from rein import masks
 from rein.masks import Array, Box
 
 Margins = tuple[int, int, int, int]
+
+_SOFT_AFTER = 16
+"""Pixels beyond the edge after which nothing fine of it is drawn out."""
 
 
 @dataclass(frozen=True)
@@ -86,13 +90,23 @@ def _within(box: Box, known: list[int], side: int, step: int) -> Box:
 
 
 def canvas(picture: Image.Image, margins: Margins) -> Image.Image:
-    """The picture on a larger one, its colours drawn out into the new parts."""
+    """The picture on a larger one, the colours of its edges drawn out into the new parts, ever softer."""
     left, top, right, bottom = margins
-    size = picture.width + left + right, picture.height + top + bottom
-    whole = Image.new("RGB", size)
-    whole.paste(picture, (left, top))
-    box = (left, top, left + picture.width, top + picture.height)
-    return masks.smeared(whole, unknown(size, (box,)))
+    pixels = np.asarray(picture)
+    for axis, before, after in ((1, left, right), (0, top, bottom)):
+        new = np.flip(_drawn_out(pixels, axis, 0, before), axis), _drawn_out(pixels, axis, -1, after)
+        pixels = np.concatenate([new[0], pixels, new[1]], axis)
+    return Image.fromarray(pixels)
+
+
+def _drawn_out(pixels: NDArray[np.uint8], axis: int, edge: int, length: int) -> NDArray[np.uint8]:
+    """The line of pixels at an edge, `length` times beside each other: first as it is, then blurred along itself."""
+    line = pixels.take([edge], axis)
+    soft = np.asarray(Image.fromarray(line).filter(ImageFilter.GaussianBlur(line.shape[1 - axis] / 8)))
+    share = np.minimum(np.arange(length, dtype=np.float32) / _SOFT_AFTER, 1)
+    mixed = line + (soft.astype(np.float32) - line) * np.expand_dims(share, (1 - axis, 2))
+    drawn: NDArray[np.uint8] = np.rint(mixed).astype(np.uint8)
+    return drawn
 
 
 def unknown(size: tuple[int, int], known: tuple[Box, ...]) -> Array:

@@ -103,7 +103,7 @@ def _too_much(parts: LoadedModel, passes: list[Request], costs: list[Sized], hel
 def _stages(request: Request, cost: Sized, speed: Speed | None) -> Iterator[Stage]:
     """The parts of one pass."""
     size = f"{request.width} x {request.height}"
-    steps = max(1, len(visited(torch.zeros(request.steps + 1), request)) - 1)
+    steps = max(1, len(visited(torch.zeros(request.step_count + 1), request)) - 1)
     of_network, of_decoder = (None, None) if speed is None else (speed.network, speed.decoder)
     if cost.encoder is not None:
         yield Stage(f"encode {size}", _times(cost.encoder.operations, of_decoder), cost.encoder.bytes)

@@ -79,17 +79,23 @@ class Request(RequestFields):
             width=width,
             height=height,
             sampler=info.name,
+            steps=self.steps or spec.default_steps,
             spacing=self._spacing(spec, info, choice.spacing),
             guidance_scale=guidance,
             seed=fresh_seed() if self.seed is None else self.seed,
             strength=self._strength(spec),
             image_guidance_scale=self._image_guidance(spec),
-            variation_seed=fresh_seed()
-            if self.variation_strength and self.variation_seed is None
-            else self.variation_seed,
+            variation_seed=self._variation_seed(),
             dialect=dialect.name,
             emphasis=None if self.emphasis is None else find_emphasis(self.emphasis),
         )
+
+    @property
+    def step_count(self) -> int:
+        """The steps of a resolved request."""
+        if self.steps is None:
+            raise ValueError("the request is not resolved: its steps are the model's choice")
+        return self.steps
 
     def _spacing(self, spec: ModelSpec, info: SamplerInfo, named: str | None) -> str:
         """The spacing's name: as asked for, as the sampler's name has it ("DPM++ 2M Karras"), or what suits both."""

@@ -16,7 +16,7 @@ class RequestFields(BaseModel):
     Fields:
         prompt, negative_prompt: what the picture should show, and what it should be led away from; both may be empty.
         width, height: pixels, 16 to 4096, in multiples of the model's latent pixels (8).
-        steps: noise levels visited, 1 to 1000.
+        steps: noise levels visited, 1 to 1000; None is 20, or as few as a distilled model needs.
         guidance_scale: 0 to 100; 1 is the prompt as it is, without the negative prompt.
         guidance_rescale: 0 to 1, see `rein.diffusion.guidance.guided`.
         guidance_interval: noise levels (low, high] between which guidance acts.
@@ -78,7 +78,7 @@ class RequestFields(BaseModel):
     negative_prompt: kinds.Text = ""
     width: kinds.Side | None = None
     height: kinds.Side | None = None
-    steps: Annotated[int, Field(ge=1, le=kinds.MAX_STEPS)] = 20
+    steps: Annotated[int, Field(ge=1, le=kinds.MAX_STEPS)] | None = None
     guidance_scale: kinds.Scale | None = None
     guidance_rescale: kinds.Share = 0.0
     guidance_interval: kinds.Pair | None = None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from rein.errors import quoted
 from rein.pipeline.request import Request
 from rein.text.dialects import find_dialect
 from rein.text.prompt import NetworkTag, extract_networks, strip_comments
 from rein.text.styles import apply_styles, read_styles, shipped_styles
-from rein.text.variants import Draws, Lines, expand, is_dynamic
+from rein.text.variants import Draws, Lines, expand, is_dynamic, wildcards_in
 from rein.text.wildcards import WildcardFolder
 
 
@@ -77,6 +78,15 @@ def drawn_words(request: Request) -> Drawn:
 def _drawn(prompt: str, negative_prompt: str) -> Drawn:
     text, networks = extract_networks(prompt)
     return Drawn(prompt, negative_prompt, text, tuple(networks))
+
+
+def left_as_written(request: Request) -> tuple[str, ...]:
+    """A note on wildcards that stay in the prompt as they are, there being no folder to find them in; or nothing."""
+    if request.wildcards is not None or not request.dynamic:
+        return ()
+    names = wildcards_in(request.prompt) + wildcards_in(request.negative_prompt)
+    shown = ", ".join(quoted(f"__{name}__") for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    return (f"{shown} in the prompt stays as it is: --wildcards says in which folder to find it",) if names else ()
 
 
 def told(request: Request, drawn: Drawn) -> Request:

@@ -137,6 +137,23 @@ def window_ids(ids: Sequence[int], tower: TextTower, tokenizer: Tokenizer, count
     return rows
 
 
+def one_window(text: str, towers: Sequence[TextTower], tokenizers: Sequence[Tokenizer]) -> tuple[tuple[int, ...], ...]:
+    """The ids of a text's first window, for each tower: what does not fit into it is cut off, as trainings do."""
+    pairs = zip(towers, tokenizers, strict=True)
+    return tuple(window_ids(tokenizer.encode(text), tower, tokenizer, 1)[0] for tower, tokenizer in pairs)
+
+
+@torch.no_grad()
+def encode_windows(windows: Sequence[tuple[tuple[int, ...], ...]], towers: Sequence[TextTower]) -> Conditioning:
+    """Texts cut to `one_window` each, together: context (B, T, D) and pooled (B, P) of the last tower."""
+    contexts, pooled = [], None
+    for number, tower in enumerate(towers):
+        features = tower(torch.tensor([ids[number] for ids in windows], device=next(tower.parameters()).device))
+        contexts.append(tower.context(features))
+        pooled = features.pooled
+    return Conditioning(torch.cat(contexts, dim=2), pooled)
+
+
 def _encode(texts: Sequence[str], tower: TextTower, tokenizer: Tokenizer, count: int) -> tuple[Tensor, Tensor]:
     device = next(tower.parameters()).device
     known: dict[tuple[int, ...], TextFeatures] = {}  # the same window, often the empty one, is encoded once a call

@@ -57,7 +57,9 @@ def find_style(name: str, styles: Mapping[str, Style]) -> Style:
         return styles[name]
     same = [style for style in styles.values() if style.name.lower() == name.strip().lower()]
     if len(same) != 1:
-        raise InputError(f"unknown style {quoted(name)}: {nearest(name, styles)}")
+        within = [repr(known) for known in styles if name.strip() and name.strip().lower() in known.lower()]
+        near = f"did you mean {' or '.join(within[:3])}?" if within else nearest(name, styles)
+        raise InputError(f"unknown style {quoted(name)}: {near} (rein prompt styles lists them)")
     return same[0]
 
 

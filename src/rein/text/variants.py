@@ -96,6 +96,16 @@ def is_dynamic(text: str) -> bool:
     return "{" in text or "__" in text
 
 
+def wildcards_in(text: str) -> tuple[str, ...]:
+    """The names of the wildcards in a text, each once."""
+    tokens = (found[0] for found in _TOKEN.finditer(check_size(text)))
+    return tuple(dict.fromkeys(token[2:-2] for token in tokens if _is_wildcard(token)))
+
+
+def _is_wildcard(token: str) -> bool:
+    return len(token) > 4 and token.startswith("__") and token.endswith("__") and token[2] != "_"
+
+
 def expand(text: str, draws: Draws, lines: Lines | None = None) -> str:
     """The text with everything drawn, and without the backslashes before signs of this language.
 
@@ -125,7 +135,7 @@ def _parse(text: str) -> list[_Node]:
             stack[-1].options[-1] += _closed(top)
         elif token == "|" and len(stack) > 1:
             top.options.append([])
-        elif len(token) > 4 and token.startswith("__") and token.endswith("__") and token[2] != "_":
+        elif _is_wildcard(token):
             top.options[-1].append(_Wildcard(token[2:-2]))
         else:
             top.options[-1].append(token)

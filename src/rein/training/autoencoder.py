@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional
 
+from rein.errors import InputError
 from rein.formats.tensors import write_tensors
 from rein.images import grid, psnr, tensor_to_pil
 from rein.nn.autoencoder import Autoencoder
@@ -25,21 +26,45 @@ from rein.training.tables import AutoencoderTable
 
 Pictures = NDArray[np.uint8]
 FILE_NAME = "autoencoder.safetensors"
+_DECODER = ("decoder.", "post_quant_conv.")
+"""How the names of the parameters between latents and pixels begin."""
 
 
 class AutoencoderObjective:
-    """Teaches an autoencoder to reproduce `pictures` (N, H, W, 3) uint8; `held_out` are for validation and samples."""
+    """Teaches an autoencoder to reproduce `pictures` (N, H, W, 3) uint8; `held_out` are for validation and samples.
+
+    With `start` a copy of that one goes on: its decoder alone, unless the table says otherwise, so that its latents
+    stay what the denoiser beside it knows.
+
+    Raises:
+        InputError: the decoder alone is to learn, and there is no encoder to go on from.
+    """
 
     name = "autoencoder"
 
     def __init__(
-        self, config: AutoencoderConfig, table: AutoencoderTable, pictures: Pictures, held_out: Pictures
+        self,
+        config: AutoencoderConfig,
+        table: AutoencoderTable,
+        pictures: Pictures,
+        held_out: Pictures,
+        start: Autoencoder | None = None,
     ) -> None:
         self.table, self.pictures, self.held_out = table, pictures, held_out
+        self.begun = start is not None
+        learns = table.learns or ("decoder" if self.begun else "all")
+        if learns == "decoder" and not self.begun:
+            raise InputError('learns = "decoder" leaves the encoder as it is: name a model to go on from, model.start')
         with torch.random.fork_rng(devices=[]):  # the first weights are the seed's; the caller's random numbers stay
             torch.manual_seed(table.seed)
             self.autoencoder = Autoencoder(config)
             self.discriminator = PatchDiscriminator(DiscriminatorConfig(channels=table.discriminator_channels))
+        if start is not None:
+            self.autoencoder.load_state_dict(start.state_dict())
+        if learns == "decoder":
+            self.autoencoder.requires_grad_(False)
+            for name, parameter in self.autoencoder.named_parameters():
+                parameter.requires_grad_(name.startswith(_DECODER))
         self._placed: Tensor | None = None
         self.adversarial_step = round(table.adversarial_from * table.steps)
         self._adversarial = table.adversarial_weight > 0 and self.adversarial_step < table.steps
@@ -126,10 +151,12 @@ class AutoencoderObjective:
         return grid([tensor_to_pil(entry) for entry in torch.cat([pixels, rebuilt])], columns=len(pixels))
 
     def save(self, folder: Path) -> None:
-        """Write the autoencoder, every channel of its latents scaled to mean 0 and variance 1 over the pictures."""
-        whitened = self.whitened()
+        """Write the autoencoder. One that began with nothing gets latents of mean 0 and variance 1 over the pictures in
+        every channel; another keeps the scale of those that it began with.
+        """
+        made = self.autoencoder if self.begun else self.whitened()
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: value.contiguous() for name, value in whitened.state_dict().items()}
+        tensors = {name: value.detach().cpu().contiguous() for name, value in made.state_dict().items()}
         write_tensors(folder / FILE_NAME, tensors, {"format": "pt"})
 
     @torch.no_grad()

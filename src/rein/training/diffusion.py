@@ -170,14 +170,3 @@ class DenoiserObjective:
         for module, file in ((self.model.unet, UNET_FILE), (self.model.tower, TOWER_FILE)):
             tensors = {name: value.detach().cpu().contiguous() for name, value in module.state_dict().items()}
             write_tensors(folder / file, tensors, {"format": "pt"})
-
-
-@torch.no_grad()
-def encode_pictures(autoencoder: Autoencoder, spec: ModelSpec, pixels: Tensor) -> Tensor:
-    """Scaled latents in float16 of pictures (B, H, W, 3) uint8: the means, without the autoencoder's own noise."""
-    device = autoencoder.quant_conv.weight.device
-    scaled = pixels.to(device).permute(0, 3, 1, 2).float() / 127.5 - 1.0
-    scaled = scaled.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(device.type, torch.bfloat16):
-        latents = autoencoder.encode(scaled).mean
-    return ((latents.float() - spec.latent_shift) * spec.latent_scale).half().cpu()

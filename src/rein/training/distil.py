@@ -81,7 +81,7 @@ class DistilObjective:
         self.schedule = make_schedule(**asdict(teacher.spec.schedule))
         self.guidance = teacher.spec.default_guidance if table.guidance is None else table.guidance
         self.levels = self._grid()
-        self.words = FrozenWords(teacher)
+        self.words = FrozenWords(teacher, train.words)
         self._method = {"progressive": self._progressive, "consistency": self._consistency}[table.method]
 
     def _grid(self) -> Tensor:
@@ -224,5 +224,11 @@ class DistilObjective:
 
 
 def student_spec(spec: ModelSpec, table: DistilTable) -> ModelSpec:
-    """What a student is: its teacher, drawn without guidance by the sampler of its method."""
-    return replace(spec, default_guidance=1.0, default_sampler=SAMPLERS[table.method], default_spacing=SPACING)
+    """What a student is: its teacher, drawn without guidance in its few steps by the sampler of its method."""
+    return replace(
+        spec,
+        default_guidance=1.0,
+        default_sampler=SAMPLERS[table.method],
+        default_spacing=SPACING,
+        default_steps=table.steps_of_student,
+    )

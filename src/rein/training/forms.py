@@ -50,7 +50,7 @@ class FormObjective:
         self.parts = replace(base, spec=spec, unet=self.unet)
         self.table, self.train, self.held_out = table, train, held_out
         self.noise_loss = NoiseLoss.of(table, spec)
-        self.words = FrozenWords(self.parts)
+        self.words = FrozenWords(self.parts, train.words)
         blank = blank_channels(self.parts, *train.latents.shape[-2:])
         assert blank is not None, "a form has channels beyond the latents"
         self.blank = blank.clone().float()  # outside of inference mode
@@ -148,14 +148,14 @@ def chosen(train: ShownSet, indices: Tensor, lots: Tensor, dropout: float) -> tu
     `lots` (3 or more, B) in [0, 1) decide whether a caption is dropped, which it is, and which way to show the picture.
     """
     variant = (lots[2] * train.extra.shape[1]).long()
-    texts = chosen_captions(train.captions, indices, lots[:2], dropout)
+    texts = chosen_captions(train, indices, lots[:2], dropout)
     return train.latents[indices], train.extra[indices, variant].float(), texts
 
 
-def chosen_captions(captions: Sequence[tuple[str, ...]], indices: Tensor, lots: Tensor, dropout: float) -> list[str]:
+def chosen_captions(train: ShownSet, indices: Tensor, lots: Tensor, dropout: float) -> list[str]:
     """One caption of each picture by lots (2, B) in [0, 1): whether it is dropped for the empty one, and which."""
     rows = zip(indices.tolist(), *lots.tolist(), strict=True)
-    return ["" if drop < dropout else captions[i][int(which * len(captions[i]))] for i, drop, which in rows]
+    return ["" if drop < dropout else train.text(i, which) for i, drop, which in rows]
 
 
 def _grey(extra: Tensor, size: tuple[int, int]) -> Image.Image:

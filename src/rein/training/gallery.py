@@ -23,7 +23,8 @@ def add_sheet(folder: Path, step: int, numbers: Mapping[str, float], sheet: Path
     kept.append({"step": step, "numbers": dict(numbers), "sheet": None if sheet is None else sheet.name})
     with atomic_file(folder / HISTORY) as handle:
         handle.write(json.dumps(kept, indent=1).encode())
-    page = Page(f"Training: {folder.name}", f"{len(kept)} sheets so far; the latest, after step {step:,}, comes first")
+    sheets = "one sheet" if len(kept) == 1 else f"{len(kept)} sheets"
+    page = Page(f"Training: {folder.name}", f"{sheets} so far; the latest, after step {step:,}, comes first")
     for name in numbers:
         points = [(float(entry["step"]), float(entry["numbers"][name])) for entry in kept if name in entry["numbers"]]
         if len(points) > 1:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -16,26 +15,19 @@ from torch import Tensor
 from torch.nn import functional
 
 from rein.data.augment import Augmentations, Augmenter
-from rein.data.feature_cache import combined_key, kept_tensors, module_hash
+from rein.data.caption_edits import AS_WRITTEN, CaptionEdits, with_trigger
+from rein.data.feature_cache import combined_key
+from rein.data.features import Keyed, picture_latents
 from rein.errors import InputError
 from rein.formats.checkpoint import LoadedModel
-from rein.training.diffusion import encode_pictures
-
-_AT_ONCE = 16
 
 
-class Pictures(Protocol):
+class Pictures(Keyed, Protocol):
     """Captioned pictures by number, from 0."""
 
     @property
     def fingerprint(self) -> str:
         """The same for two sets exactly when all pictures and captions are."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def pixels(self, index: int) -> NDArray[np.uint8]:
-        """The picture (H, W, 3), sRGB."""
         ...
 
     def captions(self, index: int) -> tuple[str, ...]:
@@ -53,15 +45,16 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True)
 class Said:
-    """Pictures with captions other than their own, the same for all of them."""
+    """Pictures with other captions: `texts` for all of them in place of their own, and in front of each a trigger."""
 
     pictures: Pictures
-    texts: tuple[str, ...]
+    texts: tuple[str, ...] = ()
+    trigger: str = ""
 
     @property
     def fingerprint(self) -> str:
         """That of the pictures, with the captions."""
-        return hashlib.sha256(repr((self.pictures.fingerprint, self.texts)).encode()).hexdigest()
+        return combined_key((self.pictures.fingerprint, self.texts, self.trigger))
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -69,8 +62,12 @@ class Said:
     def pixels(self, index: int) -> NDArray[np.uint8]:
         return self.pictures.pixels(index)
 
+    def key(self, index: int) -> str:
+        return self.pictures.key(index)
+
     def captions(self, index: int) -> tuple[str, ...]:
-        return self.texts
+        said = self.texts or self.pictures.captions(index) or ("",)
+        return tuple(with_trigger(text, self.trigger) for text in said)
 
     def mask(self, index: int) -> NDArray[np.uint8] | None:
         return self.pictures.mask(index)
@@ -97,6 +94,11 @@ class Varied:
     def pixels(self, index: int) -> NDArray[np.uint8]:
         return self._drawn(index)[0]
 
+    def key(self, index: int) -> str:
+        picture, version = divmod(index, self._versions)
+        own = self._pictures.key(picture)
+        return combined_key((own, self._told, version)) if version else own
+
     def captions(self, index: int) -> tuple[str, ...]:
         return self._pictures.captions(index // self._versions)
 
@@ -112,7 +114,7 @@ class Varied:
         pixels, mask = self._pictures.pixels(picture), self._pictures.mask(picture)
         if not version:
             return pixels, mask
-        return self._augmenter.draw(pixels, mask, f"{picture}/{self._pictures.name(picture)}", version)
+        return self._augmenter.draw(pixels, mask, self._pictures.key(picture), version)
 
 
 @dataclass(frozen=True)
@@ -137,6 +139,10 @@ class Drawn:
     def pixels(self, index: int) -> NDArray[np.uint8]:
         return self.arrays[index]
 
+    def key(self, index: int) -> str:
+        array = np.ascontiguousarray(self.arrays[index])
+        return hashlib.sha256(repr(array.shape).encode() + array.tobytes()).hexdigest()
+
     def captions(self, index: int) -> tuple[str, ...]:
         return self.said[index]
 
@@ -159,70 +165,48 @@ def stacked(pictures: Pictures) -> NDArray[np.uint8]:
     return np.stack(arrays) if arrays else np.empty((0, 0, 0, 3), np.uint8)
 
 
+def same_size(latents: Sequence[Tensor]) -> Tensor:
+    """Latents (C, h, w) of N pictures as (N, C, h, w).
+
+    Raises:
+        InputError: they are not of one size.
+    """
+    if len({entry.shape for entry in latents}) > 1:
+        raise InputError("this objective needs pictures of one size: leave data.buckets out")
+    return torch.stack(list(latents))
+
+
 @dataclass(frozen=True)
 class Lesson:
-    """One picture as latents (C, h, w), its mask (1, h, w) in [0, 1] or None, its captions and its name."""
+    """One picture as latents (C, h, w), its mask (1, h, w) in [0, 1] or None, its captions and its name.
+
+    `edits` is what happens to its captions each time it is seen.
+    """
 
     latents: Tensor
     mask: Tensor | None
     captions: tuple[str, ...]
     name: str
+    edits: CaptionEdits = AS_WRITTEN
 
     def to(self, device: torch.device) -> Lesson:
         """The same on a device."""
         mask = None if self.mask is None else self.mask.to(device)
-        return Lesson(self.latents.to(device), mask, self.captions, self.name)
+        return replace(self, latents=self.latents.to(device), mask=mask)
+
+    def text(self, lot: float) -> str:
+        """The caption that falls to a lot in [0, 1)."""
+        return self.edits.chosen(self.captions, self.name, lot)
 
 
-def encoded(pictures: Pictures, model: LoadedModel, path: Path) -> list[Lesson]:
-    """The lessons of pictures; latents are kept at `path`, and made again for other pictures or another autoencoder."""
-    key = combined_key((pictures.fingerprint, module_hash(model.autoencoder)))
-    kept = _unpacked(kept_tensors(path, key, lambda: _packed(_latents(pictures, model))))
+def encoded(pictures: Pictures, model: LoadedModel, folder: Path, edits: CaptionEdits = AS_WRITTEN) -> list[Lesson]:
+    """The lessons of pictures; their latents are kept in a folder (`rein.data.features`)."""
     lessons = []
-    for index, latents in enumerate(kept):
+    for index, latents in enumerate(picture_latents(pictures, model.autoencoder, model.spec, folder)):
         mask = pictures.mask(index)
         shown = None if mask is None else _shrunk(mask, latents)
-        lessons.append(Lesson(latents, shown, pictures.captions(index) or ("",), pictures.name(index)))
+        lessons.append(Lesson(latents, shown, pictures.captions(index) or ("",), pictures.name(index), edits))
     return lessons
-
-
-def _latents(pictures: Pictures, model: LoadedModel) -> list[Tensor]:
-    """Latents of each picture, encoded together where neighbours are of one size."""
-    made: list[Tensor] = []
-    waiting: list[NDArray[np.uint8]] = []
-    for index in range(len(pictures)):
-        pixels = pictures.pixels(index)
-        if waiting and (len(waiting) == _AT_ONCE or waiting[0].shape != pixels.shape):
-            made += _encode(waiting, model)
-            waiting.clear()
-        waiting.append(pixels)
-    return made + _encode(waiting, model)
-
-
-def _encode(waiting: list[NDArray[np.uint8]], model: LoadedModel) -> list[Tensor]:
-    if not waiting:
-        return []
-    return list(encode_pictures(model.autoencoder, model.spec, torch.from_numpy(np.stack(waiting))))
-
-
-def _packed(latents: Sequence[Tensor]) -> dict[str, Tensor]:
-    """Latents of one shape as one tensor, beside their numbers: a file holds thousands of tensors, not millions."""
-    groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for number, entry in enumerate(latents):
-        groups[tuple(entry.shape)].append(number)
-    packed: dict[str, Tensor] = {}
-    for place, numbers in enumerate(groups.values()):
-        packed[f"{place}.latents"] = torch.stack([latents[number] for number in numbers])
-        packed[f"{place}.numbers"] = torch.tensor(numbers)
-    return packed
-
-
-def _unpacked(packed: Mapping[str, Tensor]) -> list[Tensor]:
-    """What `_packed` was given, in memory of its own."""
-    found: dict[int, Tensor] = {}
-    for place in range(len(packed) // 2):
-        found |= zip(packed[f"{place}.numbers"].tolist(), packed[f"{place}.latents"].clone(), strict=True)
-    return [found[number] for number in range(len(found))]
 
 
 def _shrunk(mask: NDArray[np.uint8], latents: Tensor) -> Tensor:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import time
+from collections import deque
 from collections.abc import Generator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,22 +22,29 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from rein.errors import NonFiniteError, require
 from rein.files import atomic_file
+from rein.interrupt import HeldInterrupt
 from rein.training.gallery import add_sheet
-from rein.training.interrupt import HeldInterrupt
-from rein.training.memory import Preflight, measured
+from rein.training.memory import Footprint, Preflight, measured, settle
 from rein.training.objective import Batch, Losses, Objective, Player, Uncompiled
 from rein.training.optim import FACTOR, Average, learning, make_optimiser, rate_factor, swap
+from rein.training.sharding import check_table, plain, shard, together, wanted, whole
 from rein.training.state import FILE_NAME, Trained, load_state, save_state
 from rein.training.tables import LoopTable
 from rein.training.trouble import find_trouble
 
 _QUICK = 5.0
-"""Seconds of a pass that may be done twice to measure it well."""
+"""Seconds of a pass over one picture that may be done twice to measure it well."""
+
+_SHORT = 20.0
+"""Seconds of a pass over a batch that may be done for measuring alone."""
+
+_RECENT = 32
+"""Steps whose pace is told."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """One finished step: losses averaged over its batches, the rate, and the speed so far in pictures per second.
+    """One finished step: losses averaged over its batches, the rate, and the speed of late in pictures per second.
 
     `busy` is the share of the time so far that was spent in forward and backward passes and the optimiser.
     """
@@ -71,6 +79,9 @@ class Loop:
         )
         objective.place(self.accelerator.device)
         self.players = objective.players()
+        self.sharded = wanted(self.accelerator.num_processes)
+        if self.sharded:
+            check_table(table, len(self.players))
         self.trained: dict[str, Trained] = {}
         self.prepared: dict[str, Any] = {}
         for player in self.players:
@@ -87,25 +98,52 @@ class Loop:
         return self.step
 
     def preflight(self) -> Preflight:
-        """What the run will take, measured on one picture of the first batch; nothing of the run is changed.
+        """What the run will take, measured on pictures of the first batch; nothing of the run is changed.
 
         Raises:
             InputError: the memory that is free is too little.
         """
-        table, found = self.table, []
-        for number, player in enumerate(self.players):
+        table = self.table
+        with _attention(self.accelerator.device):
+            # Parted weights are whole for no one alone.
+            alone = [Footprint(0, 0.0) if self.sharded else self._alone(n) for n in range(len(self.players))]
+            processes = self.accelerator.num_processes if self.sharded else 1
+            plan = Preflight.of(self._modules, max(one.kept for one in alone) * table.batch_size, processes)
+            plan.check(self.accelerator.device)
+            seconds = 0.0
+            for number, one in enumerate(alone):
+                steps = max(0, table.steps - max(self.step, self.players[number].starts))
+                seconds += table.accumulation * steps * self._rehearsed(number, one.seconds * table.batch_size)
+        return replace(plan, seconds=seconds)
+
+    def _alone(self, number: int) -> Footprint:
+        """A pass over one picture, past a compiled form."""
+        player, batch = self.players[number], self._batch(number, 0)
+        one = Batch(player.starts, batch.indices[:1], batch.generator)
+        loss = partial(self._loss_of, Uncompiled(player.module), player, one)
+        footprint = measured(loss, player.module)
+        # The first pass of all makes libraries ready, too.
+        return measured(loss, player.module) if footprint.seconds < _QUICK else footprint
+
+    def _rehearsed(self, number: int, guess: float) -> float:
+        """Seconds of a pass over a batch, which is less than its pictures one by one, as a run does it again and again.
+
+        `guess` is what they take one by one; it stays where a batch would take long and nothing is compiled.
+        """
+        if guess > _SHORT and not self.table.compile:
+            return guess
+        player = self.players[number]
+        for _first_makes_ready in range(2):
             batch = self._batch(number, 0)
-            one = Batch(player.starts, batch.indices[:1], batch.generator)
-            loss = partial(self._loss_of, Uncompiled(player.module), player, one)
-            with _attention(self.accelerator.device):
-                footprint = measured(loss, player.module)
-                if footprint.seconds < _QUICK:  # the first pass of all makes libraries ready, too
-                    footprint = measured(loss, player.module)
-            found.append(footprint)
-        parts = [entry.module for entry in self.trained.values()]
-        plan = Preflight.of(parts, found, table.batch_size, table.accumulation * (table.steps - self.step))
-        plan.check(self.accelerator.device)
-        return plan
+            began = time.monotonic()
+            self.accelerator.backward(
+                self._loss_of(self.prepared[player.name], player, replace(batch, step=player.starts))
+            )
+            settle(self.accelerator.device)
+            guess = time.monotonic() - began
+            for other in self.players:
+                other.module.zero_grad(set_to_none=True)
+        return guess
 
     def _loss_of(self, module: torch.nn.Module, player: Player, batch: Batch) -> Tensor:
         with self._precision():
@@ -124,6 +162,7 @@ class Loop:
         """
         began, first = time.monotonic(), self.step
         self.worked = 0.0
+        ends = deque([began], maxlen=_RECENT + 1)
         last_saved, last_sampled = (began if first else -math.inf), began
         while self.step < self.table.steps:
             with _attention(self.accelerator.device), HeldInterrupt(self.accelerator.num_processes == 1) as held:
@@ -140,7 +179,10 @@ class Loop:
                     last_saved = time.monotonic()
                 sample, numbers = self._show() if show else (None, {})
                 last_sampled = time.monotonic() if show else last_sampled
-            pace = (now - began) / (self.step - first)
+            ends.append(now)
+            if self.step == first + 2:
+                ends.popleft()  # the first step makes libraries and compiled forms ready
+            pace = (ends[-1] - ends[0]) / (len(ends) - 1)
             yield Report(
                 self.step,
                 self.table.steps,
@@ -158,7 +200,7 @@ class Loop:
 
     def finish(self, folder: Path) -> None:
         """Save what was trained, with averaged weights, into a model folder."""
-        with self.averaged():
+        with self.averaged(), plain(self._modules):
             if self.accelerator.is_main_process:
                 self.objective.save(folder)
 
@@ -168,14 +210,21 @@ class Loop:
 
     def _prepare(self, player: Player) -> None:
         device = self.accelerator.device
-        player.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.sharded:
+            shard(player.module, device, self.accelerator.num_processes)
+        else:
+            player.module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         optimiser = make_optimiser(player.module, self.table, player.rates)
         wanted = self.table.ema and player.averaged
         average = Average(player.module, self.table.ema, self.table.ema_on_cpu) if wanted else None
         self.trained[player.name] = Trained(player.module, optimiser, average)
         if self.table.compile:
             player.module.compile()
-        self.prepared[player.name] = self.accelerator.prepare_model(player.module)
+        self.prepared[player.name] = player.module if self.sharded else self.accelerator.prepare_model(player.module)
+
+    @property
+    def _modules(self) -> list[torch.nn.Module]:
+        return [entry.module for entry in self.trained.values()]
 
     def _step(self) -> dict[str, float]:
         shown: dict[str, float] = {}
@@ -193,7 +242,7 @@ class Loop:
                     shown[key] = shown.get(key, 0.0) + float(value.detach()) / self.table.accumulation
             self._check(shown, number)
             norm = torch.nn.utils.clip_grad_norm_(player.module.parameters(), self.table.clip)
-            self._check({"gradient norm": float(norm)}, number)
+            self._check({"gradient norm": float(whole(norm))}, number)
             optimiser.step()
             for other in self.players:
                 other.module.zero_grad(set_to_none=True)
@@ -235,7 +284,7 @@ class Loop:
                 batches = (self._batch(number, part) for part in range(self.table.accumulation))
                 with self._precision():
                     places = (find_trouble(self.objective, self.players[number], batch) for batch in batches)
-                    where = next((place for place in places if place), "")
+                    where = "" if self.sharded else next((place for place in places if place), "")
                 saved = f"the state of step {self.saved_step} is kept in {self.folder / FILE_NAME}"
                 raise NonFiniteError(
                     f"{self.objective.name}: {name} is {value} at step {self.step + 1}{where}; "
@@ -244,9 +293,18 @@ class Loop:
                 )
 
     def _show(self) -> tuple[Path | None, dict[str, float]]:
+        if self.sharded:
+            with self.averaged(), together(self._modules):
+                shown = self._shown() if self.accelerator.is_main_process else (None, {})
+                self.accelerator.wait_for_everyone()
+            return shown
         if not self.accelerator.is_main_process:
             return None, {}
-        with self.averaged(), torch.no_grad():
+        with self.averaged():
+            return self._shown()
+
+    def _shown(self) -> tuple[Path | None, dict[str, float]]:
+        with torch.no_grad():
             numbers, picture = self.objective.validate(), self.objective.sample()
         path = None if picture is None else self.folder / f"sample-{self.step:06d}.png"
         if picture is not None and path is not None:
@@ -261,8 +319,9 @@ class Loop:
             if self.step >= player.starts:
                 losses = self._losses(player, self._batch(number, 0))
                 self._check({name: float(value.detach()) for name, value in losses.items()}, number)
-        if self.accelerator.is_main_process:
-            save_state(self.folder / FILE_NAME, self.trained, self.step, seconds, self.recipe)
+        first = self.accelerator.is_main_process
+        if first or self.sharded:
+            save_state(self.folder / FILE_NAME if first else None, self.trained, self.step, seconds, self.recipe)
         self.accelerator.wait_for_everyone()
         self.saved_step = self.step
 

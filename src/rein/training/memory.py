@@ -18,7 +18,8 @@ from rein.nn.attention import SpatialTransformer
 from rein.nn.clip import TextLayer
 from rein.nn.layers import ResidualBlock
 
-_BLOCKS = (ResidualBlock, SpatialTransformer, TextLayer)
+BLOCKS = (ResidualBlock, SpatialTransformer, TextLayer)
+"""What networks are made of: so much is computed a second time, or brought together, at once."""
 
 
 def recompute_blocks(module: nn.Module) -> None:
@@ -27,7 +28,7 @@ def recompute_blocks(module: nn.Module) -> None:
     Source: Chen et al. 2016 ("Training Deep Nets with Sublinear Memory Cost").
     """
     for block in module.modules():
-        if isinstance(block, _BLOCKS):
+        if isinstance(block, BLOCKS):
             block.forward = partial(_recomputed, block.forward)  # type: ignore[method-assign]
 
 
@@ -61,8 +62,15 @@ def measured(loss: Callable[[], Tensor], module: nn.Module) -> Footprint:
     with saved_tensors_hooks(pack, lambda tensor: tensor):
         value = loss()
     value.backward()
+    settle(value.device)
     module.zero_grad(set_to_none=True)
     return Footprint(sum(kept.values()), time.monotonic() - began)
+
+
+def settle(device: torch.device) -> None:
+    """Wait for a GPU, which works on while Python goes on, so that what it did is timed."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 @dataclass(frozen=True)
@@ -72,22 +80,20 @@ class Preflight:
     Fields:
         learning, all_parameters: how many numbers learn, and how many there are.
         bytes: memory besides the weights: gradients, two moments, the average, and what a batch keeps.
-        seconds: of all steps; an upper bound, since pictures of a batch are computed together.
+        seconds: of all steps, without what is shown and kept on the way; None where it was not measured.
     """
 
     learning: int
     all_parameters: int
     bytes: int
-    seconds: float
+    seconds: float | None = None
 
     @classmethod
-    def of(cls, modules: Sequence[nn.Module], passes: Sequence[Footprint], pictures: int, batches: int) -> Preflight:
-        """From one picture's passes, for so many pictures at once and so many batches."""
+    def of(cls, modules: Sequence[nn.Module], kept: int, parts: int = 1) -> Preflight:
+        """For a run whose batches keep so many bytes for the backward pass, its weights parted among processes."""
         parameters = [parameter for module in modules for parameter in module.parameters()]
         learning = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
-        kept = max(footprint.kept for footprint in passes) * pictures
-        seconds = sum(footprint.seconds for footprint in passes) * pictures * batches
-        return cls(learning, sum(parameter.numel() for parameter in parameters), 16 * learning + kept, seconds)
+        return cls(learning, sum(parameter.numel() for parameter in parameters), 16 * learning // parts + kept)
 
     def check(self, device: torch.device) -> None:
         """See that it fits. Raises `InputError` with what to do where it does not."""
@@ -101,8 +107,8 @@ class Preflight:
     def told(self) -> str:
         """As one line."""
         share = f"{self.learning:,} of {self.all_parameters:,} weights learn"
-        memory, minutes = f"{self.bytes / 2**20:,.0f} MiB of memory besides them", f"{self.seconds / 60:.1f} minutes"
-        return f"{share}; about {memory}, at most {minutes}"
+        minutes = "" if self.seconds is None else f", {self.seconds / 60:.1f} minutes of steps"
+        return f"{share}; about {self.bytes / 2**20:,.0f} MiB of memory besides them{minutes}"
 
 
 def free_memory(device: torch.device) -> int | None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from rein.errors import InputError, nearest, quoted, require
+from rein.training.sharding import local, parted
 from rein.training.tables import LoopTable, OptimiserName
 
 FACTOR = "factor"
@@ -146,8 +147,8 @@ class Average:
         """Move the average towards the weights after `step` (1 first)."""
         decay = min(self.decay, (1 + step) / (10 + step))
         parameters = dict(module.named_parameters())
-        kept = list(self.tensors.values())
-        now = [parameters[name].to(value.device, torch.float32) for name, value in self.tensors.items()]
+        kept = [local(value) for value in self.tensors.values()]
+        now = [local(parameters[name].detach()).to(value.device, torch.float32) for name, value in self.tensors.items()]
         torch._foreach_lerp_(kept, now, 1.0 - decay)
 
     def state(self) -> dict[str, Tensor]:
@@ -158,7 +159,7 @@ class Average:
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what `state` gave."""
         for name, kept in self.tensors.items():
-            kept.copy_(tensors[name])
+            kept.copy_(parted(tensors[name], kept))
 
 
 def learning(module: nn.Module) -> dict[str, nn.Parameter]:

@@ -9,24 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from rein.data.cache import composed
 from rein.data.compose import ArtDataset
-from rein.data.feature_cache import combined_key, kept_tensors, module_hash
+from rein.data.feature_cache import combined_key
+from rein.data.features import picture_latents
 from rein.data.options import ArtOptions, Mixture
 from rein.errors import InputError, nearest
 from rein.nn.autoencoder import Autoencoder
 from rein.nn.specs import ModelSpec, from_dict, to_dict, variant
 from rein.text.tokenizer import Tokenizer, train_vocabulary
-from rein.training.diffusion import LatentSet, SamplePrompts, encode_pictures
-from rein.training.lessons import Pictures
+from rein.training.diffusion import LatentSet, SamplePrompts
+from rein.training.lessons import Pictures, same_size
 from rein.training.tables import DataTable, ModelTable
 
 SAMPLE_PICTURES = 24
-_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,9 @@ class ArtPictures:
     def pixels(self, index: int) -> NDArray[np.uint8]:
         picture: NDArray[np.uint8] = self.arrays[index]
         return picture
+
+    def key(self, index: int) -> str:
+        return combined_key((self.dataset.fingerprint, index))
 
     def captions(self, index: int) -> tuple[str, ...]:
         return self.dataset.label(index).captions
@@ -130,9 +131,9 @@ def _override(values: dict[str, Any], path: str, value: Any) -> None:
 
 
 def latent_set(
-    pictures: Pictures, autoencoder: Autoencoder, spec: ModelSpec, tokenizer: Tokenizer, path: Path
+    pictures: Pictures, autoencoder: Autoencoder, spec: ModelSpec, tokenizer: Tokenizer, folder: Path
 ) -> LatentSet:
-    """Latents and token ids of pictures of one size; latents are kept at `path`, and made again for others or weights.
+    """Latents and token ids of pictures of one size; latents are kept in a folder (`rein.data.features`).
 
     Raises:
         InputError: the pictures are not of one size.
@@ -142,21 +143,7 @@ def latent_set(
     most = max(len(group) for group in groups)
     texts = [group[number % len(group)] for group in groups for number in range(most)]
     captions = tokenizer.batch(texts, length).view(len(groups), most, length).long()
-
-    def make() -> dict[str, Tensor]:
-        starts = range(0, len(pictures), _AT_ONCE)
-        return {"latents": torch.cat([encode_pictures(autoencoder, spec, _some(pictures, start)) for start in starts])}
-
-    key = combined_key((pictures.fingerprint, len(pictures), module_hash(autoencoder)))
-    return LatentSet(kept_tensors(path, key, make)["latents"], captions)
-
-
-def _some(pictures: Pictures, start: int) -> Tensor:
-    """Pictures from a number on, (B, H, W, 3) uint8."""
-    arrays = [pictures.pixels(index) for index in range(start, min(start + _AT_ONCE, len(pictures)))]
-    if len({array.shape for array in arrays}) > 1:
-        raise InputError("this objective needs pictures of one size: leave data.buckets out")
-    return torch.from_numpy(np.stack(arrays))
+    return LatentSet(same_size(picture_latents(pictures, autoencoder, spec, folder)), captions)
 
 
 def sample_prompts(train: Pictures, held_out: Pictures, tokenizer: Tokenizer, length: int) -> SamplePrompts:

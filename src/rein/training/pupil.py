@@ -15,7 +15,7 @@ from rein.errors import InputError
 from rein.formats.checkpoint import LoadedModel
 from rein.nn.clip import TextTower
 from rein.nn.unet import UNet
-from rein.text.encode import window_ids
+from rein.text.encode import Conditioning, window_ids
 from rein.text.inversion import Embedding
 from rein.text.tokenizer import Tokenizer
 from rein.text.windows import LearnedWords
@@ -87,26 +87,43 @@ class Pupil(nn.Module):
         self._zero_empty = model.spec.zero_empty_negative
         self._unit = model.spec.autoencoder.downscale
 
-    def forward(self, x: Tensor, timestep: Tensor, tokens: Tokens, dropped: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        timestep: Tensor,
+        words: Tokens | Conditioning,
+        dropped: Tensor | None = None,
+        place: Tensor | None = None,
+    ) -> Tensor:
         """Network input (B, C, h, w), timesteps (B,) and texts -> the network's prediction.
 
-        `dropped` (B,) marks the texts that are empty, for families that show the U-Net zeros in their place.
+        Args:
+            words: what the towers are to read, or what they made of it before.
+            dropped: (B,) marks the texts that are empty, for families that show the U-Net zeros in their place.
+            place: of windows in their pictures (B, 4), from `rein.training.crops.windows`; None shows whole ones.
         """
-        contexts, pooled = [], x.new_zeros(0)
+        context, pooled = self._read(words) if isinstance(words, Tokens) else (words.context, words.pooled)
+        assert pooled is not None
+        if dropped is not None and self._zero_empty:
+            context = torch.where(dropped[:, None, None], 0.0, context)
+            pooled = torch.where(dropped[:, None], 0.0, pooled)
+        config = self.unet.config
+        sizes = self._sizes(x, place) if config.size_ids else None
+        out: Tensor = self.unet(x, timestep, context, pooled if config.pooled_width else None, sizes)
+        return out
+
+    def _read(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
+        """Context (B, T, D) and pooled text (B, P)."""
+        contexts: list[Tensor] = []
+        pooled: Tensor | None = None
         for number, tower in enumerate(self.towers):
             assert isinstance(tower, TextTower)
             ids = tokens.ids[number]
             features = tower(ids, self._vectors(tower, number, ids, tokens.slots[number]))
             contexts.append(tower.context(features))
             pooled = features.pooled
-        context = torch.cat(contexts, dim=2)
-        if dropped is not None and self._zero_empty:
-            context = torch.where(dropped[:, None, None], 0.0, context)
-            pooled = torch.where(dropped[:, None], 0.0, pooled)
-        config = self.unet.config
-        sizes = self._sizes(x) if config.size_ids else None
-        out: Tensor = self.unet(x, timestep, context, pooled if config.pooled_width else None, sizes)
-        return out
+        assert pooled is not None
+        return torch.cat(contexts, dim=2), pooled
 
     def _vectors(self, tower: TextTower, number: int, ids: Tensor, slots: Tensor) -> Tensor | None:
         """Vectors (B, T, D) of the tokens, the learned word's among them; None where there is no such word."""
@@ -116,11 +133,12 @@ class Pupil(nn.Module):
         learned = self.words[number][slots.clamp(min=0)].to(plain.dtype)
         return torch.where((slots >= 0)[..., None], learned, plain)
 
-    def _sizes(self, x: Tensor) -> Tensor:
-        """Sizes in pixels of pictures that were not cropped: original, corner, wanted (Podell et al. 2023)."""
-        unit = self._unit
-        height, width = x.shape[-2] * unit, x.shape[-1] * unit
-        return torch.tensor([[height, width, 0, 0, height, width]], device=x.device).expand(len(x), -1)
+    def _sizes(self, x: Tensor, place: Tensor | None) -> Tensor:
+        """Sizes in pixels (B, 6): of the whole picture, the corner, what is shown of it (Podell et al. 2023)."""
+        shown = torch.tensor([[x.shape[-2] * self._unit, x.shape[-1] * self._unit]], device=x.device)
+        if place is None:
+            place = torch.cat([shown, torch.zeros_like(shown)], dim=1)
+        return torch.cat([part.expand(len(x), -1) for part in (place, shown)], dim=1)
 
 
 def check_teachable(model: LoadedModel) -> None:

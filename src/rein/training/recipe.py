@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import Discriminator, Field, Tag, ValidationError
 
 from rein.errors import InputError, nearest, quoted
+from rein.training.pairs import impossible_pair
 from rein.training.tables import AutoencoderTable, DataTable, DenoiserTable, FolderTable, ModelTable, Table
 from rein.training.tables_forms import DistilTable, FormTable
 from rein.training.tables_teach import FinetuneTable, InversionTable, LoraTable, PriorTable
@@ -128,7 +129,7 @@ def check_recipe(values: dict[str, Any], source: str) -> Recipe:
         InputError: for the first thing that is wrong.
     """
     try:
-        return Recipe.model_validate(values)
+        recipe = Recipe.model_validate(values)
     except ValidationError as error:
         errors = error.errors()  # an unknown key before a missing one: it may be that one misspelt
         first = next((entry for entry in errors if entry["type"] == "extra_forbidden"), errors[0])
@@ -146,6 +147,9 @@ def check_recipe(values: dict[str, Any], source: str) -> Recipe:
             wanted = _TOML_NAMES.get(kind) or first["msg"].partition(" should ")[2] or first["msg"]
             problem = f"{place} is {quoted(value)}, but should {wanted}"
         raise InputError(f"{source}: {problem}") from None
+    if impossible := impossible_pair(recipe):
+        raise InputError(f"{source}: {impossible}")
+    return recipe
 
 
 _TOML_NAMES = {

@@ -19,14 +19,14 @@ from rein.formats.folder import UNET_FILE, tower_file
 from rein.nn.clip import TextTower
 from rein.nn.unet import UNet
 from rein.pipeline.model import model_folder
-from rein.training.lessons import Pictures, Varied
+from rein.training.lessons import Pictures, Said, Varied
 from rein.training.loop import Loop, Report
 from rein.training.prepare import Art, ArtPictures, make_spec, make_vocabulary, open_art
 from rein.training.processes import Processes
 from rein.training.recipe import Recipe, read_recipe
 from rein.training.report import scalars
 from rein.training.shared import Run
-from rein.training.stages import STAGES, finished, said, spec_made
+from rein.training.stages import STAGES, finished, spec_made
 from rein.training.tables import DataTable, FolderTable
 
 _RECIPE_COPY = "recipe.json"
@@ -127,17 +127,18 @@ def _parts(table: FolderTable, pictures: PictureSet) -> tuple[Pictures, Pictures
     train, held_out = pictures.split(table.validation) if table.validation else (pictures, pictures.subset([]))
     if not len(train):
         train, held_out = pictures, pictures.subset([])
-    return said(_varied(table, train), table.prompt), said(held_out, table.prompt)
+    return _said(table, _varied(table, train)), _said(table, held_out)
+
+
+def _said(table: FolderTable, pictures: Pictures) -> Pictures:
+    """Pictures with the table's caption for all, where it has one, and its trigger."""
+    if table.prompt is None and not table.trigger:
+        return pictures
+    return Said(pictures, () if table.prompt is None else (table.prompt,), table.trigger)
 
 
 def _varied(table: FolderTable, pictures: Pictures) -> Pictures:
-    """Pictures in as many versions as the table says.
-
-    Raises:
-        InputError: a list of changes without versions, or versions without such a list.
-    """
-    if (table.augmentations is None) != (table.versions == 1):
-        raise InputError("data.augmentations and data.versions belong together: give both, and versions above 1")
+    """Pictures in as many versions as the table says. Raises `InputError`."""
     if table.augmentations is None:
         return pictures
     return Varied(pictures, read_augmentations(table.augmentations), table.versions)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rein.data.caption_edits import AS_WRITTEN, CaptionEdits
+from rein.data.features import text_features
 from rein.errors import InputError
 from rein.formats.checkpoint import LoadedModel
 from rein.formats.folder import tower_file
@@ -21,6 +23,7 @@ from rein.nn.autoencoder import Autoencoder
 from rein.nn.clip import TextTower
 from rein.nn.specs import ModelSpec
 from rein.nn.unet import UNet
+from rein.text.encode import Conditioning
 from rein.text.tokenizer import Tokenizer
 from rein.training.autoencoder import FILE_NAME as AUTOENCODER_FILE
 from rein.training.diffusion import UNET_FILE
@@ -28,6 +31,10 @@ from rein.training.lessons import Pictures, stacked
 from rein.training.prepare import Art
 from rein.training.provenance import provenance
 from rein.training.recipe import Recipe
+from rein.training.tables import FolderTable
+
+_MOST_TEXTS = 4_096
+"""Texts whose features are kept unasked: of the largest family some 2.5 GB."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,32 @@ class Run:
     def fingerprint(self) -> str:
         """The same for two runs exactly when they see the same pictures and captions."""
         return f"{self.train.fingerprint}/{self.held_out.fingerprint}"
+
+    @property
+    def cache(self) -> Path:
+        """The folder of latents and text features that are made once."""
+        table = self.recipe.data
+        chosen = table.cache_folder if isinstance(table, FolderTable) else None
+        return self.output / "cache" if chosen is None else chosen.expanduser()
+
+    @property
+    def edits(self) -> CaptionEdits:
+        """What happens to the captions of pictures that are trained on, each time one is seen."""
+        table = self.recipe.data
+        return table.edits if isinstance(table, FolderTable) else AS_WRITTEN
+
+    def words(self, model: LoadedModel, captions: Iterable[tuple[str, ...]]) -> Mapping[str, Conditioning]:
+        """What the text towers of `model`, which must not learn, make of captions and of no words, from the cache.
+
+        Nothing where that is not worth keeping: captions that are ever new, or more than fit.
+        """
+        table = self.recipe.data
+        if not isinstance(table, FolderTable) or table.cache_text is False or table.edits.changing:
+            return {}
+        texts = sorted({"", *(text for group in captions for text in group)})
+        if table.cache_text is None and len(texts) > _MOST_TEXTS:
+            return {}
+        return text_features(texts, model, self.cache)
 
     def base(self) -> LoadedModel:
         """The model that is taught, as the stages before have left it; it may be changed.

@@ -6,9 +6,8 @@ latents.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,32 +16,46 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from rein.data.caption_edits import AS_WRITTEN, CaptionEdits
 from rein.data.depth import DepthDataset
-from rein.data.feature_cache import kept_tensors
+from rein.data.feature_cache import FeatureCache, combined_key
+from rein.data.features import AT_ONCE, encode_pictures, encoder_hash
 from rein.formats.checkpoint import LoadedModel
 from rein.pipeline.depth import depth_channel, estimate_depth
-from rein.training.diffusion import encode_pictures
+from rein.text.encode import Conditioning
 from rein.training.lessons import Pictures, stacked
 
-_AT_ONCE = 64
 _MASKS = 2
 """Masks of each picture in the data of an inpainting form."""
+
+Part = Callable[[list[int]], tuple[Tensor, Tensor]]
+"""Numbers of B pictures -> their latents (B, C, h, w) and what is shown beside them (B, V, E, h, w)."""
 
 
 @dataclass(frozen=True)
 class ShownSet:
-    """Scaled latents (N, C, h, w), what is shown beside them (N, V, E, h, w), and several captions of each picture."""
+    """Scaled latents (N, C, h, w), what is shown beside them (N, V, E, h, w), and several captions of each picture.
+
+    `edits` is what happens to captions each time their picture is seen; `words` what the text towers make of them,
+    where that is kept.
+    """
 
     latents: Tensor
     extra: Tensor
     captions: Sequence[tuple[str, ...]]
+    edits: CaptionEdits = AS_WRITTEN
+    words: Mapping[str, Conditioning] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.latents)
 
     def to(self, device: torch.device) -> ShownSet:
         """The same set on a device."""
-        return ShownSet(self.latents.to(device), self.extra.to(device), self.captions)
+        return replace(self, latents=self.latents.to(device), extra=self.extra.to(device))
+
+    def text(self, index: int, lot: float) -> str:
+        """The caption of a picture that falls to a lot in [0, 1)."""
+        return self.edits.chosen(self.captions[index], str(index), lot)
 
 
 def plain_set(latents: Tensor, captions: Sequence[tuple[str, ...]]) -> ShownSet:
@@ -50,26 +63,24 @@ def plain_set(latents: Tensor, captions: Sequence[tuple[str, ...]]) -> ShownSet:
     return ShownSet(latents, latents.new_zeros(len(latents), 1, 0, *latents.shape[-2:]), captions)
 
 
-def depth_set(dataset: DepthDataset, count: int, base: LoadedModel, path: Path) -> ShownSet:
-    """The first `count` pictures of a data set with their maps, as a depth form of `base` sees them.
-
-    They are kept at `path`, and made again for other pictures or another model.
-    """
+def depth_set(dataset: DepthDataset, count: int, base: LoadedModel, folder: Path) -> ShownSet:
+    """The first `count` pictures of a data set with their maps, as a depth form of `base` sees them."""
     unit = base.spec.autoencoder.downscale
 
-    def part(first: int, last: int) -> tuple[Tensor, Tensor]:
-        samples = [dataset.sample(index) for index in range(first, last)]
+    def part(places: list[int]) -> tuple[Tensor, Tensor]:
+        samples = [dataset.sample(index) for index in places]
         maps = _joined([entry.maps for entry in samples]).float()
         size = maps.shape[-2] // unit, maps.shape[-1] // unit
         shown = depth_channel(maps.flatten(0, 1)[:, None], size).unflatten(0, maps.shape[:2])
         return encode_pictures(base.autoencoder, base.spec, _joined([entry.pixels for entry in samples])), shown
 
-    described = f"{dataset.fingerprint}/{count}/{base.weights_hash}"
-    latents, extra = kept(path, described, count, part)
+    keys = [combined_key((dataset.fingerprint, index)) for index in range(count)]
+    cache = FeatureCache(folder, "depth", encoder_hash(base.autoencoder, base.spec))
+    latents, extra = kept(cache, keys, part, (base.spec.autoencoder.latent_channels, 1))
     return ShownSet(latents, extra, [dataset.label(index).captions for index in range(count)])
 
 
-def estimated_set(pictures: Pictures, base: LoadedModel, path: Path, depth_model: Path) -> ShownSet:
+def estimated_set(pictures: Pictures, base: LoadedModel, folder: Path, depth_model: Path) -> ShownSet:
     """Pictures of one size with the depth that a model estimates, as a depth form of `base` sees them.
 
     Raises:
@@ -78,41 +89,44 @@ def estimated_set(pictures: Pictures, base: LoadedModel, path: Path, depth_model
     """
     unit, arrays = base.spec.autoencoder.downscale, stacked(pictures)
 
-    def part(first: int, last: int) -> tuple[Tensor, Tensor]:
-        chosen = np.array(arrays[first:last])
+    def part(places: list[int]) -> tuple[Tensor, Tensor]:
+        chosen = arrays[places]
         near = [estimate_depth(str(depth_model), Image.fromarray(pixels)) for pixels in chosen]
         size = chosen.shape[1] // unit, chosen.shape[2] // unit
         shown = depth_channel(torch.from_numpy(np.stack(near))[:, None], size)[:, None]
         return encode_pictures(base.autoencoder, base.spec, torch.from_numpy(chosen)), shown
 
-    described = f"{pictures.fingerprint}/{depth_model}/{base.weights_hash}"
-    latents, extra = kept(path, described, len(pictures), part)
+    keys = [combined_key((pictures.key(index), str(depth_model))) for index in range(len(pictures))]
+    cache = FeatureCache(folder, "depth", encoder_hash(base.autoencoder, base.spec))
+    latents, extra = kept(cache, keys, part, (base.spec.autoencoder.latent_channels, 1))
     return ShownSet(latents, extra, [pictures.captions(index) or ("",) for index in range(len(pictures))])
 
 
-def inpainting_set(
-    pictures: NDArray[np.uint8], captions: Sequence[tuple[str, ...]], base: LoadedModel, path: Path, described: str
-) -> ShownSet:
-    """Pictures (N, H, W, 3) with masks drawn by lot and what is round them, as an inpainting form of `base` sees them.
+def inpainting_set(pictures: Pictures, base: LoadedModel, folder: Path) -> ShownSet:
+    """Pictures of one size with masks drawn by lot and what is round them, as an inpainting form of `base` sees them.
 
-    They are kept in `path`; `described` tells these pictures from others.
+    Raises:
+        InputError: pictures of several sizes.
     """
-    unit, spec = base.spec.autoencoder.downscale, base.spec
+    unit, spec, arrays = base.spec.autoencoder.downscale, base.spec, stacked(pictures)
 
-    def part(first: int, last: int) -> tuple[Tensor, Tensor]:
-        chosen = np.array(pictures[first:last])
+    def part(places: list[int]) -> tuple[Tensor, Tensor]:
+        chosen = arrays[places]
         height, width = chosen.shape[1] // unit, chosen.shape[2] // unit
         latents, shown = encode_pictures(base.autoencoder, spec, torch.from_numpy(chosen)), []
         for variant in range(_MASKS):
-            masks = np.stack([hole(height, width, index, variant) for index in range(first, last)])
+            masks = np.stack([hole(height, width, index, variant) for index in places])
             large = masks.repeat(unit, 1).repeat(unit, 2)[..., None]
             around = np.where(large, np.uint8(128), chosen)  # 128 is the grey that the pipeline shows in a mask's place
             seen = encode_pictures(base.autoencoder, spec, torch.from_numpy(around))
             shown.append(torch.cat([torch.from_numpy(masks)[:, None].to(seen), seen], dim=1))
         return latents, torch.stack(shown, dim=1)
 
-    latents, extra = kept(path, f"{described}/{len(pictures)}/{_MASKS}/{base.weights_hash}", len(pictures), part)
-    return ShownSet(latents, extra, captions)
+    keys = [combined_key((pictures.key(index), index, _MASKS)) for index in range(len(pictures))]
+    cache = FeatureCache(folder, "inpainting", encoder_hash(base.autoencoder, spec))
+    channels = spec.autoencoder.latent_channels
+    latents, extra = kept(cache, keys, part, (channels, 1 + channels))
+    return ShownSet(latents, extra, [pictures.captions(index) or ("",) for index in range(len(pictures))])
 
 
 def hole(height: int, width: int, index: int, variant: int) -> NDArray[np.bool_]:
@@ -126,19 +140,18 @@ def hole(height: int, width: int, index: int, variant: int) -> NDArray[np.bool_]
     return mask
 
 
-def kept(
-    path: Path, described: str, count: int, part: Callable[[int, int], tuple[Tensor, Tensor]]
-) -> tuple[Tensor, Tensor]:
-    """Latents and what is shown beside them, float16, from a file; made anew unless it holds what is `described`."""
+def kept(cache: FeatureCache, keys: Sequence[str], part: Part, channels: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    """Latents (N, C, h, w) and what is shown beside them (N, V, E, h, w), float16, each picture's together in a cache.
 
-    def made() -> dict[str, Tensor]:
-        parts = [part(first, min(first + _AT_ONCE, count)) for first in range(0, count, _AT_ONCE)]
-        latents, extra = (torch.cat(tensors).half() for tensors in zip(*parts, strict=True))
-        return {"latents": latents, "extra": extra}
+    `channels` are C and E.
+    """
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    found = kept_tensors(path, hashlib.sha256(described.encode()).hexdigest(), made)
-    return found["latents"], found["extra"]
+    def made(places: list[int]) -> list[Tensor]:
+        latents, extra = part(places)
+        return list(torch.cat([latents, extra.flatten(1, 2)], dim=1).half())
+
+    found = torch.stack(cache.get(keys, made, AT_ONCE))
+    return found[:, : channels[0]], found[:, channels[0] :].unflatten(1, (-1, channels[1]))
 
 
 def _joined(arrays: Sequence[NDArray[np.uint8]]) -> Tensor:

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from rein.data.depth import DepthDataset
+from rein.data.features import picture_latents
 from rein.errors import InputError
 from rein.formats.checkpoint import LoadedModel
 from rein.nn.specs import ModelSpec, with_extra_channels
 from rein.training.distil import DistilObjective, student_spec
 from rein.training.forms import FormObjective
-from rein.training.lessons import Pictures, encoded, stacked
+from rein.training.lessons import Pictures, same_size
 from rein.training.objective import Objective
 from rein.training.prepare import ArtPictures
 from rein.training.shared import Run
@@ -27,19 +26,22 @@ def build_form(run: Run, stage: FormTable, folder: Path) -> Objective:
         raise InputError("a form is the end of a recipe: what comes after it goes into one that starts from its model")
     base = run.base()
     held_out = run.held_out if len(run.held_out) else run.train
-    train, watched = _shown(run.train, stage, base, folder, "train"), _shown(held_out, stage, base, folder, "held-out")
-    return FormObjective(base, form_spec(base.spec, stage), stage, train, watched)
+    train, watched = (_shown(pictures, stage, base, run.cache) for pictures in (run.train, held_out))
+    return FormObjective(base, form_spec(base.spec, stage), stage, said(run, base, train), watched)
 
 
-def _shown(pictures: Pictures, stage: FormTable, base: LoadedModel, folder: Path, name: str) -> ShownSet:
-    path = folder / f"{stage.form}-{name}.safetensors"
+def said(run: Run, model: LoadedModel, shown: ShownSet) -> ShownSet:
+    """Pictures with what happens to their captions, and what the model's towers make of these where that is kept."""
+    return replace(shown, edits=run.edits, words=run.words(model, shown.captions))
+
+
+def _shown(pictures: Pictures, stage: FormTable, base: LoadedModel, folder: Path) -> ShownSet:
     if stage.form == "inpainting":
-        captions = [pictures.captions(index) or ("",) for index in range(len(pictures))]
-        return inpainting_set(stacked(pictures), captions, base, path, pictures.fingerprint)
+        return inpainting_set(pictures, base, folder)
     if stage.depth_model is not None:
-        return estimated_set(pictures, base, path, stage.depth_model)
+        return estimated_set(pictures, base, folder, stage.depth_model)
     if isinstance(pictures, ArtPictures):
-        return depth_set(DepthDataset(pictures.dataset), len(pictures), base, path)
+        return depth_set(DepthDataset(pictures.dataset), len(pictures), base, folder)
     raise InputError(
         "form 'depth': how near things are in one's own pictures is not known: give depth_model, a folder with a depth "
         "model, or composed art under [data]"
@@ -62,16 +64,13 @@ def build_distil(run: Run, stage: DistilTable, folder: Path) -> Objective:
     """A student of the model that the run starts from, or of the stage before. Raises `InputError`."""
     teacher = run.base()
     held_out = run.held_out if len(run.held_out) else run.train
-    train, watched = _plain(run.train, teacher, folder, "train"), _plain(held_out, teacher, folder, "held-out")
-    return DistilObjective(teacher, stage, train, watched, run.provenance(teacher))
+    train, watched = (_plain(pictures, teacher, run.cache) for pictures in (run.train, held_out))
+    return DistilObjective(teacher, stage, said(run, teacher, train), watched, run.provenance(teacher))
 
 
-def _plain(pictures: Pictures, model: LoadedModel, folder: Path, name: str) -> ShownSet:
-    lessons = encoded(pictures, model, folder / f"latents-{name}.safetensors")
-    shapes = {tuple(lesson.latents.shape) for lesson in lessons}
-    if len(shapes) > 1:
-        raise InputError("a student learns from pictures of one size: leave data.buckets out")
-    return plain_set(torch.stack([lesson.latents for lesson in lessons]), [lesson.captions for lesson in lessons])
+def _plain(pictures: Pictures, model: LoadedModel, folder: Path) -> ShownSet:
+    latents = same_size(picture_latents(pictures, model.autoencoder, model.spec, folder))
+    return plain_set(latents, [pictures.captions(index) or ("",) for index in range(len(pictures))])
 
 
 def distil_spec(spec: ModelSpec, stage: DistilTable) -> ModelSpec:

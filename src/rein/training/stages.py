@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ from rein.formats.checkpoint import LoadedModel
 from rein.formats.folder import UNET_FILE as MODEL_UNET
 from rein.formats.folder import tower_file
 from rein.nn.specs import ModelSpec
+from rein.text.encode import Conditioning
 from rein.training.adapter import KOHYA_FILE, PEFT_FILE
 from rein.training.autoencoder import FILE_NAME as AUTOENCODER_FILE
 from rein.training.autoencoder import AutoencoderObjective
 from rein.training.diffusion import TOWER_FILE, UNET_FILE, DenoiserObjective
 from rein.training.inversion import InversionObjective, file_of, with_word
-from rein.training.lessons import Lesson, Pictures, Said, encoded
+from rein.training.lessons import Lesson, encoded
 from rein.training.lora import LoraObjective
 from rein.training.objective import Objective
 from rein.training.prepare import latent_set, sample_prompts
@@ -48,10 +49,9 @@ class StageKind:
 
 
 def _autoencoder(run: Run, stage: AutoencoderTable, folder: Path) -> Objective:
-    objective = AutoencoderObjective(run.spec.autoencoder, stage, *run.arrays())
-    if run.start is not None:
-        objective.autoencoder.load_state_dict(run.start.autoencoder.state_dict())
-    return objective
+    pictures, held_out = run.arrays()
+    start = None if run.start is None else run.start.autoencoder
+    return AutoencoderObjective(run.spec.autoencoder, stage, pictures, held_out, start)
 
 
 def _denoiser(run: Run, stage: DenoiserTable, folder: Path) -> Objective:
@@ -61,8 +61,8 @@ def _denoiser(run: Run, stage: DenoiserTable, folder: Path) -> Objective:
     objective = DenoiserObjective(
         spec,
         stage,
-        latent_set(run.train, autoencoder, spec, tokenizer, folder / "latents-train.safetensors"),
-        latent_set(held_out, autoencoder, spec, tokenizer, folder / "latents-validation.safetensors"),
+        latent_set(run.train, autoencoder, spec, tokenizer, run.cache),
+        latent_set(held_out, autoencoder, spec, tokenizer, run.cache),
         make_schedule(**asdict(spec.schedule)),
         sample_prompts(run.train, held_out, tokenizer, length),
         tokenizer.batch([""], length)[0],
@@ -79,13 +79,12 @@ def _lessons(run: Run, stage: TeachTable, folder: Path, base: LoadedModel) -> Le
     prior: list[Lesson] = []
     if stage.prior is not None:
         drawn = class_pictures(base, stage.prior, folder / "class")
-        prior = encoded(drawn, base, folder / "latents-class.safetensors")
-    return Lessons(
-        encoded(run.train, base, folder / "latents-train.safetensors"),
-        encoded(run.held_out, base, folder / "latents-validation.safetensors"),
-        prior,
-        run.provenance(base),
-    )
+        prior = encoded(drawn, base, run.cache)
+    train, held_out = encoded(run.train, base, run.cache, run.edits), encoded(run.held_out, base, run.cache)
+    words: Mapping[str, Conditioning] = {}
+    if not stage.text_learns:
+        words = run.words(base, [lesson.captions for lesson in (*train, *held_out, *prior)])
+    return Lessons(train, held_out, prior, run.provenance(base), words)
 
 
 def _finetune(run: Run, stage: FinetuneTable, folder: Path) -> Objective:
@@ -102,10 +101,10 @@ def _inversion(run: Run, stage: InversionTable, folder: Path) -> Objective:
     base = run.base()
     lessons = _lessons(run, stage, folder, base)
     train, held_out = (
-        [Lesson(entry.latents, entry.mask, with_word(entry.captions, stage), entry.name) for entry in part]
+        [replace(entry, captions=with_word(entry.captions, stage)) for entry in part]
         for part in (lessons.train, lessons.held_out)
     )
-    return InversionObjective(base, stage, Lessons(train, held_out, lessons.prior, lessons.provenance))
+    return InversionObjective(base, stage, replace(lessons, train=train, held_out=held_out))
 
 
 def _adapter_files(run: Run, stage: LoopTable) -> dict[str, str]:
@@ -139,11 +138,6 @@ def spec_made(run: Run) -> ModelSpec:
     for stage in run.recipe.stage:
         spec = STAGES[stage.objective].spec(spec, stage)
     return spec
-
-
-def said(pictures: Pictures, prompt: str | None) -> Pictures:
-    """Pictures with one caption for all, where one is given."""
-    return pictures if prompt is None else Said(pictures, (prompt,))
 
 
 def finished(run: Run, stage: LoopTable, name: str, folder: Path) -> bool:

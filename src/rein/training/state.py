@@ -13,11 +13,13 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from rein.errors import DamagedFileError, InputError
 from rein.formats.header import STATE_LIMIT
 from rein.formats.tensors import read_header, read_tensors, write_tensors
 from rein.training.optim import Average
+from rein.training.sharding import parted, whole
 
 FILE_NAME = "state.safetensors"
 
@@ -31,8 +33,11 @@ class Trained:
     average: Average | None
 
 
-def save_state(path: Path, trained: Mapping[str, Trained], step: int, seconds: float, recipe: str) -> None:
-    """Write the state after `step` finished steps. The file under its final name is complete (see `write_tensors`)."""
+def save_state(path: Path | None, trained: Mapping[str, Trained], step: int, seconds: float, recipe: str) -> None:
+    """Write the state after `step` finished steps. The file under its final name is complete (see `write_tensors`).
+
+    Processes that hold parts of the weights all call it; those that write nothing give no path.
+    """
     tensors: dict[str, Tensor] = {}
     for name, entry in trained.items():
         tensors |= {f"{name}/weights/{key}": value for key, value in _changing(entry.module).items()}
@@ -41,7 +46,9 @@ def save_state(path: Path, trained: Mapping[str, Trained], step: int, seconds: f
         for number, parameter in enumerate(_parameters(entry.optimiser)):
             for key, value in entry.optimiser.state.get(parameter, {}).items():
                 tensors[f"{name}/optimiser/{number}/{key}"] = torch.as_tensor(value)
-    kept = {key: value.detach().cpu().contiguous() for key, value in tensors.items()}
+    kept = {key: whole(value.detach()).cpu().contiguous() for key, value in tensors.items()}
+    if path is None:
+        return
     told = {"step": str(step), "seconds": f"{seconds:.3f}", "recipe": recipe}
     told |= {f"groups/{name}": json.dumps(_numbers(entry.optimiser)) for name, entry in trained.items()}
     write_tensors(path, kept, told)
@@ -56,7 +63,9 @@ def load_state(path: Path, trained: Mapping[str, Trained], recipe: str) -> tuple
     """
     metadata = read_header(path, STATE_LIMIT).metadata
     if metadata.get("recipe") != recipe:
-        raise InputError(f"{path} was made by another recipe; give the same recipe, or another --output for a new run")
+        raise InputError(
+            f"{path} was made by another recipe or from other pictures: give the same, or another --output"
+        )
     tensors = read_tensors(path, most=STATE_LIMIT)
     try:
         for name, entry in trained.items():
@@ -89,7 +98,7 @@ def _put_back(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     wanted = _changing(module)
     if wanted.keys() != tensors.keys():
         raise KeyError(f"{len(wanted.keys() ^ tensors.keys())} weights are missing or foreign")
-    module.load_state_dict(tensors, strict=False)
+    module.load_state_dict({name: parted(value, wanted[name]) for name, value in tensors.items()}, strict=False)
 
 
 def _numbers(optimiser: torch.optim.Optimizer) -> list[dict[str, float]]:
@@ -102,6 +111,8 @@ def _numbers(optimiser: torch.optim.Optimizer) -> list[dict[str, float]]:
 
 def _like(value: Tensor, parameter: Tensor) -> Tensor:
     """A copy in the parameter's memory layout, so that the optimiser's arithmetic runs in the same order as before."""
+    if isinstance(parameter, DTensor):
+        return parted(value, parameter)
     copy = torch.empty_like(parameter, device="cpu", dtype=value.dtype)
     copy.copy_(value)
     return copy

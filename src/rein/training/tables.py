@@ -10,6 +10,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rein.data.caption_edits import CaptionEdits
+
 
 class Table(BaseModel):
     """A table of the recipe: immutable, and strict about its keys and the types of its values."""
@@ -54,6 +56,25 @@ class FolderTable(Table):
     """How many versions of each picture are trained on, the picture itself among them."""
     validation: float = Field(default=0.0, ge=0.0, le=0.5)
     """About the share of the pictures that is never trained on."""
+    trigger: str = Field(default="", max_length=200)
+    """Words put in front of every caption that has them not."""
+    shuffle_tags: bool = False
+    """Whether the tags of a caption come in another order each time its picture is seen."""
+    keep_tags: int = Field(default=0, ge=0, le=1_000)
+    """So many tags at the beginning are neither moved nor left out."""
+    tag_dropout: float = Field(default=0.0, ge=0.0, lt=1.0)
+    """Part of the tags that are left out, others each time."""
+    tag_separator: str = Field(default=",", pattern=r"\S", max_length=10)
+    cache_folder: Path | None = Field(default=None, strict=False)
+    """Folder of latents and text features, which several runs may share; None: in the run's own folder."""
+    cache_text: bool | None = None
+    """Whether what the text towers make of captions is kept, too; None: where they do not learn, captions stay as they
+    are, and there are not too many."""
+
+    @property
+    def edits(self) -> CaptionEdits:
+        """What happens to captions each time a picture is seen."""
+        return CaptionEdits(self.shuffle_tags, self.keep_tags, self.tag_dropout, self.tag_separator, self.trigger)
 
 
 class ModelTable(Table):
@@ -102,11 +123,19 @@ class LoopTable(Table):
     sample_minutes: float = Field(default=10.0, gt=0)
     seed: int = 0
 
+    @property
+    def text_learns(self) -> bool:
+        """Whether what reads the captions learns itself."""
+        return False
+
 
 class AutoencoderTable(LoopTable):
     """The autoencoder: L1, gradient, KL, and a patch discriminator that joins late (Esser et al. 2021)."""
 
     objective: Literal["autoencoder"]
+    learns: Literal["all", "decoder"] | None = None
+    """`decoder`: the encoder stays, and with it the latents that a denoiser was taught with. `all` changes them, so
+    that only a denoiser taught afterwards fits. None: the decoder where the recipe starts from a model, else all."""
     gradient_weight: float = Field(default=1.0, ge=0)
     kl_weight: float = Field(default=1e-6, ge=0)
     adversarial_weight: float = Field(default=0.1, ge=0)
@@ -143,3 +172,7 @@ class DenoiserTable(NoiseTable):
     """The denoiser and its text tower on cached latents."""
 
     objective: Literal["denoiser"]
+
+    @property
+    def text_learns(self) -> bool:
+        return True

@@ -13,13 +13,18 @@ Sample = Annotated[str, Field(min_length=1, max_length=1_000)]
 
 
 class PriorTable(Table):
-    """Prior preservation (Ruiz et al. 2022, section 3.2): what the model drew of the class before, it learns beside."""
+    """Prior preservation: what must stay as it is while something is learned beside it."""
 
     prompt: str = Field(min_length=1, max_length=1_000)
     """What a picture of the class is called: "a dog"."""
     others: tuple[Sample, ...] = Field(default=(), max_length=10_000, strict=False)
     """More prompts whose pictures should stay as they are, drawn in turn with the first."""
     pictures: int = Field(default=64, ge=1, le=10_000)
+    keep: Literal["pictures", "answers"] = "pictures"
+    """`pictures`: the class's pictures are learned beside the lesson (Ruiz et al. 2022, section 3.2). `answers`: the
+    network's answers to noisy ones of them, with each prompt in turn, stay as they were (`rein.training.answers`)."""
+    answers: int = Field(default=8, ge=1, le=1_000)
+    """Noise levels at which the answers for each picture are kept."""
     weight: float = Field(default=1.0, gt=0)
     steps: int = Field(default=20, ge=1, le=1_000)
     """Sampling steps of the class's pictures."""
@@ -37,6 +42,8 @@ class TeachTable(NoiseTable):
     """Prompts of the sheets; none: captions of the data."""
     sample_steps: int = Field(default=16, ge=1, le=1_000)
     prior: PriorTable | None = None
+    crop_size: int | None = Field(default=None, ge=16, le=4096)
+    """Side in pixels of a window of each picture's latents that is taught, another each time; None: all of it."""
 
 
 class FinetuneTable(TeachTable):
@@ -45,6 +52,10 @@ class FinetuneTable(TeachTable):
     objective: Literal["finetune"]
     text_rate: float = Field(default=0.0, ge=0)
     """Learning rate of the text towers; 0 leaves them alone."""
+
+    @property
+    def text_learns(self) -> bool:
+        return self.text_rate > 0
 
 
 class LoraTable(TeachTable):
@@ -61,6 +72,10 @@ class LoraTable(TeachTable):
     text_rate: float = Field(default=0.0, ge=0)
     """Learning rate of the text towers' adapters; 0 gives them none."""
 
+    @property
+    def text_learns(self) -> bool:
+        return self.text_rate > 0
+
 
 class InversionTable(TeachTable):
     """A learned word (textual inversion, Gal et al. 2022): its vectors change, and nothing else in the model."""
@@ -74,3 +89,7 @@ class InversionTable(TeachTable):
     captions: tuple[Sample, ...] = Field(default=(), strict=False)
     """Captions for all pictures in place of theirs, `{}` standing for the word: "a picture of {}"."""
     weight_decay: float = Field(default=0.0, ge=0)
+
+    @property
+    def text_learns(self) -> bool:
+        return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,7 +21,10 @@ from rein.formats.embeddings import save_embedding
 from rein.formats.folder import UNET_FILE, tower_file
 from rein.formats.tensors import write_tensors
 from rein.images import grid
+from rein.text.encode import Conditioning
 from rein.text.inversion import Embedding
+from rein.training.answers import Asked, KeptAnswers
+from rein.training.crops import window_side, windows
 from rein.training.lessons import Lesson
 from rein.training.memory import recompute_blocks
 from rein.training.noising import NoiseLoss
@@ -29,8 +32,9 @@ from rein.training.objective import Batch, Losses, Player
 from rein.training.pupil import Pupil, Tokens, check_teachable, tokenise
 from rein.training.showing import draw_with
 from rein.training.tables_teach import FinetuneTable, TeachTable
+from rein.training.words import FrozenWords
 
-Answering = Callable[[Tensor, Tensor, Tokens, Tensor | None], Tensor]
+Answering = Callable[..., Tensor]
 """A `Pupil`, or its forward past a compiled form, which would be compiled again for other shapes."""
 
 _VALIDATED, _AT_ONCE, _SHOWN = 64, 16, 8
@@ -44,19 +48,21 @@ class Lessons:
         train, held_out: pictures; where none are held out, numbers are taken of those that are trained on.
         prior: pictures of the class that must not be forgotten.
         provenance: what the saved file tells of its making.
+        words: what the text towers make of all captions, where that is kept because they do not learn.
     """
 
     train: Sequence[Lesson]
     held_out: Sequence[Lesson] = ()
     prior: Sequence[Lesson] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
+    words: Mapping[str, Conditioning] = field(default_factory=dict)
 
     def to(self, device: torch.device) -> Lessons:
         """The same on a device."""
         train, held_out, prior = (
             [lesson.to(device) for lesson in part] for part in (self.train, self.held_out, self.prior)
         )
-        return Lessons(train, held_out, prior, self.provenance)
+        return replace(self, train=train, held_out=held_out, prior=prior)
 
 
 class TeachObjective:
@@ -74,15 +80,20 @@ class TeachObjective:
         if table.checkpointing:
             recompute_blocks(self.pupil)
         self._tokens: dict[str, Tokens] = {}
-        self._before: list[Tensor] = []
+        self._frozen = FrozenWords(model, lessons.words) if lessons.words else None
+        self._window = None if table.crop_size is None else window_side(table.crop_size, model.spec)
+        self._kept: KeptAnswers | None = None
 
     def place(self, device: torch.device) -> None:
         """Move lessons and networks to the device, and note what the model says of the class before it is taught."""
         self.lessons = self.lessons.to(device)
         self.model.autoencoder.to(device)
         self.pupil.to(device)
-        with torch.no_grad():
-            self._before = [answer.cpu() for answer in self._of_class()]
+        prior = self.table.prior
+        if prior is not None and self.lessons.prior:
+            prompts, times = (prior.prompt, *prior.others), prior.answers if prior.keep == "answers" else 1
+            asked = self._asker(self.pupil.forward)
+            self._kept = KeptAnswers.of(asked, self.lessons.prior, prompts, self.loss, times)
 
     def players(self) -> list[Player]:
         """What learns, together."""
@@ -100,18 +111,27 @@ class TeachObjective:
         return self.lessons.train[index].name
 
     def _loss(self, module: nn.Module, batch: Batch) -> Losses:
-        table, generator = self.table, batch.generator
+        generator, prior, dropout = batch.generator, self.table.prior, self.table.caption_dropout
         own = [self.lessons.train[index] for index in batch.indices.tolist()]
-        drawn: list[Lesson] = []
-        if self.lessons.prior and table.prior is not None:
-            chosen = torch.randint(len(self.lessons.prior), (len(own),), generator=generator, device=generator.device)
-            drawn = [self.lessons.prior[index] for index in chosen.tolist()]
-        errors = self._errors(module, [*own, *drawn], generator, table.caption_dropout)
-        loss = errors[: len(own)].mean()
-        if not drawn or table.prior is None:
-            return {"loss": loss}
-        prior = errors[len(own) :].mean()
-        return {"loss": loss + table.prior.weight * prior, "own": loss.detach(), "class": prior.detach()}
+        if prior is None or self._kept is None:
+            return {"loss": self._errors(module, own, generator, dropout).mean()}
+        if prior.keep == "answers":
+            learned = self._errors(module, own, generator, dropout).mean()
+            kept = self._kept.error(self._asker(module), len(own), generator)
+        else:
+            lots = torch.randint(len(self.lessons.prior), (len(own),), generator=generator, device=generator.device)
+            drawn = [self.lessons.prior[index] for index in lots.tolist()]
+            errors = self._errors(module, [*own, *drawn], generator, dropout)
+            learned, kept = errors[: len(own)].mean(), errors[len(own) :].mean()
+        return {"loss": learned + prior.weight * kept, "own": learned.detach(), "class": kept.detach()}
+
+    def _asker(self, module: Answering) -> Asked:
+        """The model as `KeptAnswers` asks it."""
+
+        def asked(shown: Tensor, timestep: Tensor, texts: Sequence[str], dropped: Tensor) -> Tensor:
+            return module(shown, timestep, self.words(texts), dropped)
+
+        return asked
 
     def _errors(
         self, module: Answering, lessons: Sequence[Lesson], generator: torch.Generator, dropout: float
@@ -127,7 +147,7 @@ class TeachObjective:
             chosen = [lessons[place] for place in places]
             dropped = lots[0, places] < dropout
             texts = [
-                "" if gone else lesson.captions[int(lot * len(lesson.captions))]
+                "" if gone else lesson.text(lot)
                 for lesson, gone, lot in zip(chosen, dropped.tolist(), lots[1, places].tolist(), strict=True)
             ]
             found = self._asked(module, chosen, texts, dropped.to(device), generator)
@@ -147,13 +167,21 @@ class TeachObjective:
         mask = None
         if any(entry is not None for entry in masks):
             mask = torch.stack([torch.ones_like(x[:1]) if m is None else m for m, x in zip(masks, x0, strict=True)])
-        tokens = self.tokens(texts).to(x0.device)
+        place: Tensor | None = None
+        if self._window is not None:
+            x0, mask, place = windows(x0, mask, self._window, self.model.spec.autoencoder.downscale, generator)
+        words = self.words(texts)
 
         def answer(shown: Tensor, timestep: Tensor) -> Tensor:
-            out: Tensor = module(shown, timestep, tokens, dropped)
-            return out
+            return module(shown, timestep, words, dropped, place)
 
         return self.loss(answer, x0, generator, mask)
+
+    def words(self, texts: Sequence[str]) -> Tokens | Conditioning:
+        """Texts as the pupil takes them: as its towers read them, or what these make of them, where that is kept."""
+        if self._frozen is not None:
+            return self._frozen.features(texts)
+        return self.tokens(texts).to(self.model.device)
 
     def tokens(self, texts: Sequence[str]) -> Tokens:
         """Texts as the towers read them; each is read once."""
@@ -174,25 +202,9 @@ class TeachObjective:
             part = lessons[first : min(first + _AT_ONCE, count)]
             total += float(self._errors(self.pupil.forward, part, generator, 0.0).sum())
         numbers = {"held_out_loss" if self.lessons.held_out else "fixed_loss": total / count}
-        if self._before:
-            pairs = [(now.cpu(), then) for now, then in zip(self._of_class(), self._before, strict=True)]
-            moved = sum(float((now - then).square().sum()) for now, then in pairs)
-            numbers["class_drift"] = (moved / sum(float(then.square().sum()) for _, then in pairs)) ** 0.5
+        if self._kept is not None:
+            numbers["class_drift"] = self._kept.drift(self._asker(self.pupil.forward))
         return numbers
-
-    def _of_class(self) -> list[Tensor]:
-        """What the model answers for pictures of the class at fixed noise levels."""
-        answers: list[Tensor] = []
-        for first in range(0, min(_VALIDATED, len(self.lessons.prior)), _AT_ONCE):
-            part = self.lessons.prior[first : first + _AT_ONCE]
-            generator = torch.Generator(part[0].latents.device).manual_seed(2 + first)
-
-            def asked(x: Tensor, timestep: Tensor, tokens: Tokens, dropped: Tensor | None) -> Tensor:
-                answers.append(self.pupil.forward(x, timestep, tokens, dropped).float())
-                return answers[-1]
-
-            self._errors(asked, part, generator, 0.0)
-        return answers
 
     def sample(self) -> Image.Image:
         """A labelled sheet, drawn by the pipeline: the table's prompts, or captions of the data; seeds 0, 1, 2 ..."""

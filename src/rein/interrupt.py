@@ -1,4 +1,4 @@
-"""Ctrl-C between steps: a step is done wholly or not at all, so that its state can be kept."""
+"""Ctrl-C held until a piece of work is whole: a step of training, a picture that is written and told of."""
 
 from __future__ import annotations
 

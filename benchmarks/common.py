@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import tempfile
 import time
@@ -102,6 +103,24 @@ def put_table(page: Path, name: str, rows: Sequence[Sequence[str]]) -> None:
     _, ended, after = rest.partition(end)
     if not found or not ended:
         raise ValueError(f"{page} has no place for the table {name!r}: put {begin} and {end} there")
+    page.write_text("\n".join([before + begin, markdown_table(rows), end + after]), encoding="utf-8")
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as Markdown, the head first."""
     head, *others = rows
-    lines = ["| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *others)]
-    page.write_text("\n".join([before + begin, *lines, end + after]), encoding="utf-8")
+    return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *others))
+
+
+def put_section(page: Path, heading: str, body: str) -> None:
+    """Put a section into a Markdown page: in place of the one with that heading, or at the end.
+
+    Args:
+        heading: its line, such as "## Measured"; the section goes on to the next heading of that level or a higher one.
+    """
+    level = len(heading) - len(heading.lstrip("#"))
+    text = page.read_text(encoding="utf-8")
+    before, found, rest = f"\n{text}".partition(f"\n{heading}\n")
+    after = re.search(rf"^#{{1,{level}}} ", rest, re.MULTILINE) if found else None
+    tail = f"\n{rest[after.start() :]}" if after else ""
+    page.write_text(f"{before.strip()}\n\n{heading}\n\n{body.strip()}\n{tail}", encoding="utf-8")

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.common import print_table, put_table
+from benchmarks.drawing import kept_pictures
 from rein.data.compose import ArtDataset
 from rein.data.depth import DepthDataset, DepthSample
 from rein.data.icons import IconArt
@@ -37,8 +38,10 @@ from rein.data.prompts import EvaluationPrompt
 from rein.evaluation.classifier import load_classifier
 from rein.evaluation.intervals import share
 from rein.evaluation.obedience import Examiner, Question
+from rein.image_files import data_url
 from rein.images import grid
 from rein.pipeline.model import Model, load
+from rein.pipeline.request import Request
 
 DOCS = Path(__file__).parent.parent / "docs"
 SEED = 9_001
@@ -72,23 +75,13 @@ def _on_white(sample: DepthSample) -> bool:
 def drawn(model: Model, samples: Sequence[DepthSample], variant: int | None, folder: Path, steps: int = 20) -> Pictures:
     """The caption of each scene drawn with one of its maps, or without; the seed is its number.
 
-    Pictures and maps are kept in `folder`, and what is there is not drawn again.
+    Pictures are kept in `folder`, and what is there is not drawn again.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    pictures: Pictures = []
+    asked = []
     for number, sample in enumerate(samples):
-        path = folder / f"{number:03}.png"
-        options: dict[str, object] = {"steps": steps}
-        if variant is not None:
-            shown = folder / f"{number:03}-map.png"
-            Image.fromarray(sample.maps[variant]).save(shown)
-            options["depth_image"] = shown
-        if not path.exists():
-            result = model.generate(sample.label.captions[0], seed=number, **options)
-            result.images[0].save(folder / "part.png")
-            (folder / "part.png").replace(path)
-        pictures.append(np.array(Image.open(path)))
-    return pictures
+        shown = None if variant is None else data_url(Image.fromarray(sample.maps[variant]))
+        asked.append(Request(prompt=sample.label.captions[0], seed=number, steps=steps, depth_image=shown))
+    return list(kept_pictures(model, asked, folder))
 
 
 def in_place(sample: DepthSample, picture: NDArray[np.uint8], variant: int) -> bool:
@@ -106,12 +99,12 @@ def named(examiner: Examiner, samples: Sequence[DepthSample], pictures: Pictures
         for concept, box in zip(sample.label.concepts, sample.boxes, strict=True):
             prompt = EvaluationPrompt(sample.label.captions[0], (concept,), sample.label.style, None, "plain")
             asked.append(Question("depth", prompt, 0))
-            cuts.append(_cut(picture, box))
+            cuts.append(cut_out(picture, box))
     outcomes = iter(examiner.outcomes(asked, np.stack(cuts)))
     return [[next(outcomes).right["concept"] for _ in sample.label.concepts] for sample in samples]
 
 
-def _cut(picture: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+def cut_out(picture: NDArray[np.uint8], box: tuple[int, int, int, int]) -> NDArray[np.uint8]:
     """The square round a box, a little wider, as one view of the judge; outside of the picture is white."""
     side = round(1.1 * max(box[2] - box[0], box[3] - box[1]))
     left, top = ((box[place] + box[place + 2] - side) // 2 for place in (0, 1))
@@ -165,16 +158,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         folder = options.folder or Path(place)
 
-        def both(model: Model, name: str, variant: int | None) -> tuple[Pictures, Pictures]:
-            kinds = ("one", single), ("pair", pairs)
-            alone, together = (drawn(model, part, variant, folder / name / kind, options.steps) for kind, part in kinds)
+        def both(model: Model, variant: int | None) -> tuple[Pictures, Pictures]:
+            alone, together = (drawn(model, part, variant, folder, options.steps) for part in (single, pairs))
             return alone, together
 
         ways = {
-            "outlines": both(form, "outlines", 0),
-            "rough ellipses": both(form, "rough", 1),
-            "no map": both(form, "none", None),
-            f"{base.name}, no map": both(base, "base", None),
+            "outlines": both(form, 0),
+            "rough ellipses": both(form, 1),
+            "no map": both(form, None),
+            f"{base.name}, no map": both(base, None),
             "composed": ([entry.pixels for entry in single], [entry.pixels for entry in pairs]),
         }
     head = (

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from rein.data.compose import ArtDataset
+from rein.data.features import encode_pictures
 from rein.data.options import ArtOptions, Mixture
 from rein.pipeline.model import load
-from rein.training.diffusion import encode_pictures
 
 TIMES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.92, 0.94, 0.96, 0.98)
 ONLY_PLAIN = Mixture(plain=1, colour=0, background=0, position=0, count=0, pair=0, triple=0)

@@ -30,28 +30,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from benchmarks.common import model_to_measure, print_table, put_table
+from benchmarks.drawing import TOGETHER, Together, requests_of
 from benchmarks.steps_and_guidance import asked_questions, obedience
 from rein.data.icons import IconArt
 from rein.data.options import ArtOptions
-from rein.diffusion.noise import PictureNoise
-from rein.diffusion.prediction import Denoiser, find_prediction
-from rein.diffusion.samplers import SAMPLERS, SamplerOptions
-from rein.diffusion.schedule import NoiseSchedule
+from rein.diffusion.samplers import SAMPLERS
 from rein.diffusion.spacing import SpacingOptions, spaced_sigmas
 from rein.evaluation.classifier import load_classifier
 from rein.evaluation.intervals import share
 from rein.evaluation.obedience import Examiner
-from rein.formats.checkpoint import LoadedModel
-from rein.pipeline.job import prepare
 from rein.pipeline.model import Model, load
-from rein.pipeline.network import guided_denoiser, plan_request
-from rein.pipeline.request import Request
-from rein.text.encode import Conditioning
-from rein.text.plan import PromptPlan, StepWords
 
 ROOT = Path(__file__).parent.parent
 PAGE, DATA = ROOT / "docs" / "samplers.md", ROOT / "docs" / "data" / "sampler-quality.json"
@@ -72,8 +63,6 @@ WITHOUT_NOISE = (
 WITH_NOISE = ("euler_ancestral", "dpmpp_2m_sde", "dpmpp_sde", "restart")
 JUDGED = (("euler", "linspace"), ("dpmpp_2m", "trailing"), ("ipndm", "linspace"))
 JUDGED_STEPS = (5, 10, 20)
-TOGETHER = 40
-"""Pictures that are drawn in one batch for the judge."""
 
 REFERENCE = "reference"
 BUDGETS = (5, 10, 20, 50)
@@ -98,56 +87,12 @@ class Trial:
         return f"{SAMPLERS[self.sampler].label}{eta}, {self.spacing}"
 
 
-@dataclass(frozen=True, eq=False)
-class Pictures:
-    """Several pictures of a model, each of its own words and seed, drawn in one batch.
-
-    Fields:
-        shape: (C, h, w) of one picture's latents.
-        denoise: for all of them, guided; row i has the words of picture i.
-    """
-
-    parts: LoadedModel
-    schedule: NoiseSchedule
-    shape: tuple[int, int, int]
-    denoise: Denoiser
-    count: int
-
-    @classmethod
-    @torch.inference_mode()
-    def of(cls, parts: LoadedModel, words: Sequence[str], guidance: float | None) -> Pictures:
-        """Encode the words, each with the empty negative prompt."""
-        jobs = [prepare(parts, Request(prompt=text, seed=0, guidance_scale=guidance)) for text in words]
-        plans = [plan_request(parts, job.request).steps[0] for job in jobs]
-        unwanted = [plan.unwanted for plan in plans if plan.unwanted is not None]
-        together = StepWords(
-            ((Conditioning.cat([plan.wanted[0][0] for plan in plans]), 1.0),),
-            Conditioning.cat(unwanted) if unwanted else None,
-        )
-        job = jobs[0]
-        denoise = guided_denoiser(parts, job.request, PromptPlan((together,)), job.schedule, job.sigmas)
-        return cls(parts, job.schedule, job.latent_shape(), denoise, len(jobs))
-
-    @torch.inference_mode()
-    def latents(self, trial: Trial, steps: int) -> tuple[Tensor, int]:
-        """The finished latents (B, C, h, w), picture i of seed i; and how often the network was asked."""
-        info = SAMPLERS[trial.sampler]
-        noise = PictureNoise(range(self.count))
-        discard = info.discards_penultimate and self.schedule.coordinates == "sigma" and steps > 1
-        sigmas = spaced_sigmas(trial.spacing, steps, self.schedule, SpacingOptions(discard_penultimate=discard))
-        drawn = noise.draw(self.shape).to(self.parts.device)
-        start = find_prediction(self.parts.spec.prediction).start(drawn, sigmas[0])
-        eta = 0.0 if info.reads_eta and not trial.noisy else None
-        settings = SamplerOptions(eta, self.schedule.coordinates, schedule=self.schedule)
-        asked = 0
-
-        def counted(x: Tensor, sigma: Tensor) -> Tensor:
-            nonlocal asked
-            asked += 1
-            return self.denoise(x, sigma)
-
-        *_, last = info.function(counted, start, sigmas, noise, settings)
-        return last.x, asked
+def latents(pictures: Together, trial: Trial, steps: int) -> tuple[Tensor, int]:
+    """The finished latents (B, C, h, w), and how often the network was asked."""
+    info, schedule = SAMPLERS[trial.sampler], pictures.job.schedule
+    discard = info.discards_penultimate and schedule.coordinates == "sigma" and steps > 1
+    sigmas = spaced_sigmas(trial.spacing, steps, schedule, SpacingOptions(discard_penultimate=discard))
+    return pictures.latents(trial.sampler, sigmas, 0.0 if info.reads_eta and not trial.noisy else None)
 
 
 def score(trial: Trial, found: Tensor, truth: Tensor) -> float:
@@ -158,14 +103,14 @@ def score(trial: Trial, found: Tensor, truth: Tensor) -> float:
     return float((found - truth).square().mean().sqrt() / truth.std())
 
 
-def measure(options: argparse.Namespace, pictures: Pictures, found: Found) -> None:
+def measure(options: argparse.Namespace, pictures: Together, found: Found) -> None:
     """Fill `found`, by the keys of trials. What is there already is left alone."""
     trials = [Trial(sampler, spacing) for spacing in options.spacings for sampler in WITHOUT_NOISE]
     trials += [Trial(sampler, options.spacings[0], noisy=True) for sampler in WITH_NOISE]
     reference = Trial("dpmpp_2m", "linspace")
-    truth, _ = pictures.latents(reference, options.reference)
+    truth, _ = latents(pictures, reference, options.reference)
     if REFERENCE not in found:
-        halved, asked = pictures.latents(reference, options.reference // 2)
+        halved, asked = latents(pictures, reference, options.reference // 2)
         found[REFERENCE] = [(score(reference, halved, truth), asked)]
     print(f"the reference in half of its steps is off by {found[REFERENCE][0][0]:.5f}", flush=True)
     for trial in trials:
@@ -173,7 +118,7 @@ def measure(options: argparse.Namespace, pictures: Pictures, found: Found) -> No
             continue
         found[_key(trial)] = []
         for steps in options.steps:
-            made, asked = pictures.latents(trial, steps)
+            made, asked = latents(pictures, trial, steps)
             found[_key(trial)].append((score(trial, made, truth), asked))
         print(trial.label, *(f"{value:.4f}" for value, _ in found[_key(trial)]), flush=True)
         if options.write:
@@ -291,7 +236,8 @@ def compared(options: argparse.Namespace) -> dict[str, list[list[str]]]:
     """The tables of distances."""
     with model_to_measure(options.model) as (source, name):
         options.model = name
-        pictures = Pictures.of(load(source, device="cpu").parts, WORDS[: options.prompts], options.guidance)
+        orders = [(words, seed) for seed, words in enumerate(WORDS[: options.prompts])]
+        pictures = Together.of(load(source, device="cpu"), requests_of(orders, guidance_scale=options.guidance))
         print(f"{name}: {options.prompts} pictures, beside DPM++ 2M in {options.reference} steps", flush=True)
         found = _stored(options)
         measure(options, pictures, found)

@@ -23,30 +23,19 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from benchmarks.common import print_table
+from benchmarks.drawing import Together, check, drawn_together, requests_of
 from rein.data.icons import IconArt
 from rein.data.options import ArtOptions
-from rein.diffusion.guidance import guided
-from rein.diffusion.noise import PictureNoise
-from rein.diffusion.prediction import Denoiser, find_prediction
-from rein.diffusion.samplers import SAMPLERS, SamplerOptions
 from rein.evaluation.classifier import load_classifier
 from rein.evaluation.intervals import share
 from rein.evaluation.obedience import GROUPS, Examiner, Question, questions
 from rein.files import atomic_file
 from rein.pipeline.decode import decode_latents
-from rein.pipeline.job import prepare
 from rein.pipeline.model import Model, load
-from rein.pipeline.network import plan_request
-from rein.pipeline.prompted import PromptedNetwork
-from rein.pipeline.request import Request
-from rein.text.encode import Conditioning
 
 DATA = Path(__file__).parent.parent / "docs" / "data" / "steps-and-guidance.json"
 STEPS = (1, 2, 3, 5, 8, 12, 20)
@@ -105,45 +94,10 @@ def asked_questions(art: IconArt, prompts: int) -> list[Question]:
     return questions(art, range(len(art.concepts)), counts)
 
 
-def drawn_together(model: Model, asked: Sequence[tuple[str, int]], **settings: Any) -> Tensor:
-    """Latents (B, C, h, w) of pictures with words and seeds of their own, computed as one batch."""
-    parts = model.parts
-    jobs = [prepare(parts, Request(prompt=words, seed=seed, **settings)) for words, seed in asked]
-    job = jobs[0]
-    plans = [plan_request(parts, entry.request).steps[0] for entry in jobs]
-
-    def network(rows: Sequence[Conditioning]) -> PromptedNetwork:
-        return PromptedNetwork(parts, Conditioning.cat(rows), job.schedule, job.sigmas)
-
-    wanted = network([words for plan in plans for words, _ in plan.wanted])
-    unwanted = [plan.unwanted for plan in plans if plan.unwanted is not None]
-    denoise: Denoiser = wanted
-    if unwanted:
-        scale = job.request.guidance_scale
-        assert scale is not None
-        negative = network(unwanted)
-        denoise = guided(lambda x, sigma: (wanted(x, sigma), negative(x, sigma)), wanted, scale)
-    noise = PictureNoise([seed for _, seed in asked])
-    start = find_prediction(parts.spec.prediction).start(noise.draw(job.latent_shape()), job.sigmas[0])
-    options = SamplerOptions(coordinates=job.schedule.coordinates, schedule=job.schedule)
-    assert job.request.sampler is not None
-    with torch.inference_mode():
-        *_, last = SAMPLERS[job.request.sampler].function(denoise, start, job.sigmas, noise, options)
-    return last.x
-
-
-def check(model: Model, asked: Sequence[Question]) -> None:
-    """The batch's first picture is the one that `Model.steps` draws, but for rounding."""
-    first = [(one.prompt.text, one.seed) for one in asked[:3]]
-    *_, alone = model.steps(first[0][0], seed=first[0][1], steps=3)
-    apart = (drawn_together(model, first, steps=3)[:1] - alone.latents).abs().max()
-    assert float(apart) < 1e-3, f"a picture of the batch is {float(apart)} from the same one alone"
-
-
 def obedience(model: Model, examiner: Examiner, asked: Sequence[Question], steps: int, scale: float) -> list[Obedience]:
     """One row for each group."""
-    pairs = [(one.prompt.text, one.seed) for one in asked]
-    pictures = decode_latents(model.parts, drawn_together(model, pairs, steps=steps, guidance_scale=scale))
+    orders = [one.order for one in asked]
+    pictures = decode_latents(model.parts, drawn_together(model, orders, steps=steps, guidance_scale=scale))
     outcomes = examiner.outcomes(asked, np.stack([np.asarray(picture.image) for picture in pictures]))
     rows = []
     for group in ASKED:
@@ -160,10 +114,8 @@ def distances(model: Model) -> Iterator[Distance]:
     deviation = truth.std(dim=(1, 2, 3))
     for sampler in COMPARED:
         for steps in DISTANT_STEPS:
-            found = drawn_together(model, asked, sampler=sampler, steps=steps)
+            found, calls = Together.of(model, requests_of(asked, sampler=sampler, steps=steps)).latents()
             apart = (found - truth).square().mean(dim=(1, 2, 3)).sqrt() / deviation
-            # Heun's last step goes to level 0, where there is nothing to correct.
-            calls = 2 * steps - 1 if SAMPLERS[sampler].evaluations_per_step == 2 else steps
             yield Distance(sampler, steps, calls, round(float(apart.mean()), 5))
 
 
@@ -178,7 +130,7 @@ def main() -> None:
     asked, examiner = asked_questions(art, options.prompts), Examiner(load_classifier(), art)
     usual = model.spec.default_guidance
     measured = Measured(model.name, STEPS[-1], usual)
-    check(model, asked)
+    check(model, [one.order for one in asked])
 
     def keep() -> None:
         if options.write:
@@ -188,8 +140,8 @@ def main() -> None:
     for steps, scale in [(steps, usual) for steps in STEPS] + [(STEPS[-1], scale) for scale in SCALES]:
         measured.obedience += obedience(model, examiner, asked, steps, scale)
         keep()
-    for row in distances(model):
-        measured.distance.append(row)
+    for found in distances(model):
+        measured.distance.append(found)
         keep()
     shares = []
     for row in measured.obedience:

@@ -44,7 +44,7 @@ def line_drawings(model: Model, cache: Path, work: Path) -> tuple[Figures, Drawi
     old = [others.picture(index).pixels for index in range(MEASURED)]
     kinds = {"line drawings": [lines_of(pixels) for pixels in old], "old kind": old}
     before = model.parts.autoencoder
-    figures: Figures = {"pictures": TAUGHT, "beside": BESIDE}
+    figures: Figures = {"pictures": TAUGHT, "old pictures": BESIDE}
     rebuilt = {what: {"before": _rebuilt(before, pictures)} for what, pictures in kinds.items()}
     for way, shown in (("alone", drawings), ("beside", [*drawings, *usual])):
         folder = written(work / f"lines-{way}", shown, ["a picture"] * len(shown))
@@ -98,7 +98,7 @@ def _same_encoder(first: Autoencoder, second: Autoencoder) -> bool:
 def rows(part: Figures) -> list[Row]:
     """What the table says of it."""
     told: list[Row] = []
-    for way, pictures in (("alone", ""), ("beside", f" and {part['beside']} of the old kind")):
+    for way, pictures in (("alone", ""), ("beside", f" and {part['old pictures']} of the old kind")):
         found = part[way]
         name = f"A decoder for line drawings, {part['pictures']} of them{pictures}: time"
         told.append((name, "", f"{found['minutes']:.1f} minutes"))

@@ -102,12 +102,14 @@ def soft_mask() -> Image.Image:
 
 
 def outpainting() -> Image.Image:
-    """The picture grown on two sides, and on all."""
-    start = picture("a cat on a light blue background, flat style", 11)
-    prompt = "a light blue background, flat style"
-    wide = made(prompt, init_image=start, outpaint=(64, 0, 64, 0))
-    large = made(prompt, init_image=start, outpaint=(32, 32, 32, 32))
-    return sheet({"the start": start, "--outpaint left=64,right=64": wide, "--outpaint all=32": large}, 3)
+    """The picture grown: with other things beside it, and with more of its background alone."""
+    start = picture("a cat, flat style")
+    sides = made("a tree, flat style", init_image=start, outpaint=(64, 0, 64, 0))
+    plain = made("", init_image=start, outpaint=(64, 0, 64, 0), strength=0.3, guidance_scale=1.0)
+    nothing = made("", init_image=start, outpaint=(64, 0, 64, 0))
+    shown = {"the start": start, "a tree, --outpaint left=64,right=64": sides}
+    shown |= {"no words, --strength 0.3 --guidance 1": plain, "no words, all anew": nothing}
+    return sheet(shown, 4)
 
 
 def loops() -> Image.Image:

@@ -89,6 +89,15 @@ class Way:
 
 
 @dataclass(frozen=True)
+class Other:
+    """A student that was made in another way: see `Way`, and `lost` (of "all") and `ratio` of `Found`."""
+
+    way: Way
+    lost: Estimate
+    ratio: Estimate
+
+
+@dataclass(frozen=True)
 class Found:
     """What the file holds.
 
@@ -98,6 +107,7 @@ class Found:
         features: the network behind the kernel distance.
         lost: points of obedience, student less teacher, by group and of "all", with their intervals.
         ratio: of the kernel distances, student by teacher.
+        others: students that were made in other ways, drawn in as many steps.
     """
 
     student: dict[str, str]
@@ -108,6 +118,7 @@ class Found:
     ways: tuple[Way, ...]
     lost: dict[str, Estimate]
     ratio: Estimate
+    others: tuple[Other, ...] = ()
 
 
 def settings_of(model: Model, steps: int) -> dict[str, str]:
@@ -232,6 +243,16 @@ def conclusions(found: Found) -> list[list[str]]:
     return rows
 
 
+def by_method(found: Found) -> list[list[str]]:
+    """The students that were made in other ways, the head first."""
+    rows = [["student", GROUPS["all"], "points less than the teacher", "KID, times the teacher's"]]
+    for other in found.others:
+        right, total, low, high = other.way.obedience["all"]
+        reached = f"{right / total:.1%} ({100 * low:.0f} to {100 * high:.0f})"
+        rows.append([other.way.name, reached, told(other.lost, "+.1f"), told(other.ratio, ".2f")])
+    return rows
+
+
 def section(found: Found) -> str:
     """What the page says."""
     one, other = found.student, found.teacher
@@ -243,6 +264,11 @@ def section(found: Found) -> str:
 kernel distance to {found.real:,} composed pictures of other prompts of the same kinds, by the features of the
 {found.features}. The last row is the time of one picture on one CPU core."""
     parts = [words, markdown_table(table(found)), markdown_table(conclusions(found))]
+    if found.others:
+        parts += [
+            "Students of the two methods with the same budget, on the same prompts:",
+            markdown_table(by_method(found)),
+        ]
     return "\n\n".join([*parts, f"![The same prompts in three ways](images/{SHEET.name})"])
 
 
@@ -267,9 +293,9 @@ def measured(options: argparse.Namespace) -> tuple[Found, Image.Image]:
     }
     seeds = range(REAL_SEED, REAL_SEED + len(asked))
     pictures[COMPOSED] = real_pictures(art, [one.prompt for one in asked], seeds)
-    others = other_prompts(art, asked, options.real)
+    unasked = other_prompts(art, asked, options.real)
     network = judge_network()
-    real = features_of(network, real_pictures(art, others, range(seeds.stop, seeds.stop + len(others)))).vectors
+    real = features_of(network, real_pictures(art, unasked, range(seeds.stop, seeds.stop + len(unasked)))).vectors
     vectors = {name: features_of(network, drawn).vectors for name, drawn in pictures.items()}
     right = {name: named(examiner, asked, drawn) for name, drawn in pictures.items()}
     taken = seconds_of(drawers, options.runs)
@@ -278,6 +304,12 @@ def measured(options: argparse.Namespace) -> tuple[Found, Image.Image]:
         for name in pictures
     ]
     first, _, third = drawers
+    others = []
+    for name, place in (text.split("=", 1) for text in options.also):
+        drawn = kept_pictures(load(place, device="cpu"), requests_of(orders, steps=few), options.work)
+        own, seen = named(examiner, asked, drawn), features_of(network, drawn).vectors
+        way = Way(name, shares(asked, own), kernel_estimate(seen, real))
+        others.append(Other(way, lost(asked, right[first], own)["all"], ratio(vectors[first], seen, real)))
     found = Found(
         settings_of(student, few),
         settings_of(teacher, full),
@@ -287,6 +319,7 @@ def measured(options: argparse.Namespace) -> tuple[Found, Image.Image]:
         tuple(ways),
         lost(asked, right[first], right[third]),
         ratio(vectors[first], vectors[third], real),
+        tuple(others),
     )
     return found, sheet(asked, {name: pictures[name] for name in drawers})
 
@@ -302,6 +335,7 @@ def main() -> None:
     parser.add_argument(
         "--student-steps", type=int, default=4, help="of the student, and of the teacher's other pictures"
     )
+    parser.add_argument("--also", action="append", default=[], metavar="NAME=MODEL", help="a student of another method")
     parser.add_argument("--runs", type=int, default=5, help="pictures by which the time is measured")
     parser.add_argument("--cache", type=Path, default=ArtOptions().cache_folder, help="where the art is")
     parser.add_argument("--work", type=Path, default=Path("runs/few-steps"), help="where the drawn pictures are kept")
@@ -310,7 +344,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     found, shown = measured(options)
-    for head, *rows in (table(found), conclusions(found)):
+    for head, *rows in (table(found), conclusions(found), by_method(found)):
         print_table(head, rows)
     for target in (options.sheet, SHEET if options.write else None):
         if target is not None:

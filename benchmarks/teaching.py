@@ -254,7 +254,7 @@ def write_table(page: Path, kept: Figures) -> None:
 _INTRODUCTION = """With the embedded model on one CPU core, by `python -m benchmarks.teaching`. Similarity is the cosine
 between features of the judge, a network that was trained apart from every generator; "on the way" is where pictures lie
 between those of the untaught model (0) and the real ones (1). A picture is nearer to a subject where its features are.
-Intervals hold 95%: Wilson's for shares, the bootstrap's for means."""
+Minutes are the processor's, on one core. Intervals hold 95%: Wilson's for shares, the bootstrap's for means."""
 
 PARTS: dict[str, Callable[[Model, Path, Path], tuple[Figures, Drawings, list[str]]]] = {
     "inversion": inversion,

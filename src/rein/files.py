@@ -6,7 +6,6 @@ import contextlib
 import errno
 import json
 import os
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
@@ -88,8 +87,7 @@ def atomic_file(path: str | os.PathLike[str], replace: bool = True) -> Iterator[
         raise OutputError(f"cannot write {os.fspath(path)}: it is a folder; give the name of a file")
     if os.path.exists(target) and not os.path.isfile(target):
         raise OutputError(f"cannot write {os.fspath(path)}: it is a device, not a file; give the name of a file")
-    # A short name of its own, so that a long file name does not become too long here.
-    temporary = target.with_name(f".rein-{secrets.token_hex(8)}.tmp")
+    temporary = hidden_beside(target)
     try:
         with _created(temporary) as handle:
             yield handle
@@ -107,6 +105,11 @@ def atomic_file(path: str | os.PathLike[str], replace: bool = True) -> Iterator[
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     _flush_folder(target.parent)
+
+
+def hidden_beside(path: Path, suffix: str = ".tmp") -> Path:
+    """A hidden name in the folder of `path` that nobody else has; short, however long that of `path` is."""
+    return path.with_name(f".rein-{os.urandom(8).hex()}{suffix}")
 
 
 def _renamed_to_free(source: Path, target: Path) -> None:

@@ -7,7 +7,6 @@ import csv
 import io
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,7 @@ from rein.data.made import Made, png_bytes
 from rein.data.preparation import Outcome, Preparation
 from rein.data.set_file import SET_FILE, SetFile, written
 from rein.data.statistics import statistics_of
-from rein.files import write_failure
+from rein.files import hidden_beside, write_failure
 from rein.version import __version__
 
 METADATA_FILE, REFUSED_FILE, REPORT_FILE = "metadata.jsonl", "refused.csv", "report.html"
@@ -34,7 +33,7 @@ class FolderInMaking:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self._work = out.parent / f".rein-{secrets.token_hex(8)}.tmp"
+        self._work = hidden_beside(out)
         with self._writing():
             (self._work / "pictures").mkdir(parents=True)
 
@@ -80,7 +79,7 @@ class FolderInMaking:
 
     def appear(self) -> None:
         """Take the place of `out`. What was there goes only when the new folder is in its place."""
-        former = self.out.parent / f".rein-{secrets.token_hex(8)}.old"
+        former = hidden_beside(self.out, ".old")
         with self._writing():
             there = self.out.exists()
             if there:

@@ -7,7 +7,6 @@ written. A file that holds no model (an adapter, an embedding) is written as saf
 from __future__ import annotations
 
 import contextlib
-import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 from rein.errors import InputError, OutputError, quoted
-from rein.files import write_failure
+from rein.files import hidden_beside, write_failure
 from rein.formats.folder import weight_files, write_description
 from rein.formats.keys import Place, key_map, part_names
 from rein.formats.saving import FORMAT_TEXT, checked_cast, file_metadata, single_entries, streamed, write_diffusers
@@ -166,7 +165,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     if target.is_file() or (target.is_dir() and any(target.iterdir())):
         raise OutputError(f"cannot write {target}: it is there already; give the name of a new or an empty folder")
-    work = target.resolve().with_name(f".rein-{secrets.token_hex(8)}.tmp")
+    work = hidden_beside(target.resolve())
     try:
         work.mkdir()
         yield work

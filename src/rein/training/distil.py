@@ -30,8 +30,8 @@ from rein.nn.specs import ModelSpec
 from rein.nn.unet import UNet
 from rein.text.encode import Conditioning
 from rein.training.adapter import LearningAdapter
-from rein.training.forms import chosen, picture_name, save_unet
-from rein.training.objective import Batch, Losses, Player, Uncompiled
+from rein.training.forms import ShownObjective, chosen, save_unet
+from rein.training.objective import Batch, Losses, Uncompiled
 from rein.training.showing import draw_with
 from rein.training.shown_data import ShownSet
 from rein.training.tables_forms import DistilTable
@@ -47,7 +47,7 @@ SPACING = "trailing"
 every second one (Lin et al. 2023, section 3.3)."""
 
 
-class DistilObjective:
+class DistilObjective(ShownObjective):
     """Teaches a copy of `teacher`'s U-Net to draw in `table.steps_of_student` steps; the teacher is left as it is.
 
     Raises:
@@ -98,22 +98,10 @@ class DistilObjective:
 
     def place(self, device: torch.device) -> None:
         """Move to the training's device what every step reads, the teacher among it."""
-        self.train, self.held_out = self.train.to(device), self.held_out.to(device)
+        super().place(device)
         self.levels = self.levels.to(device)
         self.teacher.unet.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.teacher.autoencoder.to(device)
-        self.words.place(device)
-
-    def players(self) -> list[Player]:
-        """The student's U-Net."""
-        return [Player("unet", self.unet, self._loss)]
-
-    def size(self) -> int:
-        return len(self.train)
-
-    def picture(self, index: int) -> str:
-        """What messages call a picture."""
-        return picture_name(self.train, index)
 
     def _loss(self, module: nn.Module, batch: Batch) -> Losses:
         generator = batch.generator

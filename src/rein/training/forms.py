@@ -6,6 +6,7 @@ inpainting and depth models were made, Rombach et al. 2022 and the cards of Stab
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from rein.formats.tensors import write_tensors
 from rein.images import grid, tensor_to_pil
 from rein.nn.initial import widened
 from rein.nn.specs import ModelSpec
+from rein.nn.unet import UNet
 from rein.pipeline.conditioning import blank_channels
 from rein.training.diffusion import UNET_FILE
 from rein.training.noising import NoiseLoss
@@ -32,7 +34,36 @@ from rein.training.words import FrozenWords
 _VALIDATED, _AT_ONCE, _SHOWN = 256, 32, 8
 
 
-class FormObjective:
+class ShownObjective(ABC):
+    """What the objectives that teach a U-Net on a `ShownSet` share."""
+
+    unet: UNet
+    train: ShownSet
+    held_out: ShownSet
+    words: FrozenWords
+
+    def place(self, device: torch.device) -> None:
+        """Keep pictures and words where the network is, so that no step waits for a transfer."""
+        self.train, self.held_out = self.train.to(device), self.held_out.to(device)
+        self.words.place(device)
+
+    def players(self) -> list[Player]:
+        """The U-Net alone."""
+        return [Player("unet", self.unet, self._loss)]
+
+    def size(self) -> int:
+        return len(self.train)
+
+    def picture(self, index: int) -> str:
+        """What messages call a picture."""
+        return picture_name(self.train, index)
+
+    @abstractmethod
+    def _loss(self, module: nn.Module, batch: Batch) -> Losses:
+        """What the U-Net is to make small."""
+
+
+class FormObjective(ShownObjective):
     """Teaches a copy of `base`'s U-Net, widened to what `spec` says, to draw with what the new channels show.
 
     `base` is left as it is.
@@ -56,22 +87,10 @@ class FormObjective:
         self.blank = blank.clone().float()  # outside of inference mode
 
     def place(self, device: torch.device) -> None:
-        """Keep latents and channels where the network is, so that no step waits for a transfer."""
-        self.train, self.held_out = self.train.to(device), self.held_out.to(device)
+        """Keep latents and channels where the network is."""
+        super().place(device)
         self.blank = self.blank.to(device)
-        self.words.place(device)
         self.parts.autoencoder.to(device)
-
-    def players(self) -> list[Player]:
-        """The U-Net alone."""
-        return [Player("unet", self.unet, self._loss)]
-
-    def size(self) -> int:
-        return len(self.train)
-
-    def picture(self, index: int) -> str:
-        """What messages call a picture."""
-        return picture_name(self.train, index)
 
     def _loss(self, module: nn.Module, batch: Batch) -> Losses:
         generator, indices = batch.generator, batch.indices.to(batch.generator.device)
